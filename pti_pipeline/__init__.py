@@ -1,0 +1,3 @@
+"""Pivotal tuning for text-to-image diffusion models, as an MLflow project."""
+
+__version__ = "0.1.0"

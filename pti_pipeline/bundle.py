@@ -1,0 +1,93 @@
+"""A character's files, and pictures drawn from them: base model + learned token + LoRA.
+
+A bundle is a folder with ``bundle.json``, ``learned_embeds.safetensors`` and, unless the character
+is a pivot alone, ``pytorch_lora_weights.safetensors``: what the registry holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pti_pipeline import lora
+from pti_pipeline.errors import ModelError
+from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.pivot import Pivot, attached, load_pivot, placeholder_tokens
+from pti_pipeline.sampling import sample, to_uint8
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+PIVOT_FILE = "learned_embeds.safetensors"
+BUNDLE_FILE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A character ready to be drawn.
+
+    Attributes
+    ----------
+    base : BaseModel
+        With the LoRA attached, if there is one.
+    pivot : Pivot
+    """
+
+    base: BaseModel
+    pivot: Pivot
+
+
+def load_bundle(
+    folder: Path, base: str | None = None, device: str = "auto", precision: str = "fp32"
+) -> Bundle:
+    """Load a bundle onto its base model.
+
+    Parameters
+    ----------
+    folder : Path
+    base : str, optional
+        Where the base model is on this machine; the one named in the bundle by default.
+    device, precision : str
+        See :func:`pti_pipeline.families.load`.
+
+    Raises
+    ------
+    ModelError
+        If the base at hand is not the one that the character was trained on.
+    """
+    facts = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
+    model = load(base or facts["base"], device, precision)
+    if model.fingerprint != facts["base_fingerprint"]:
+        raise ModelError(
+            "E404",
+            f"base model '{base or facts['base']}' is not the one this character was trained on",
+            "name the folder of the right base with --base",
+        )
+    if (folder / LORA_FILE).is_file():
+        state, metadata = model.load_lora_state(folder / LORA_FILE)
+        lora.attach_state(model.denoiser, state, metadata)
+    return Bundle(model, load_pivot(folder / PIVOT_FILE))
+
+
+def draw(
+    bundle: Bundle, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+) -> NDArray[np.uint8]:
+    """Draw each prompt with each seed.
+
+    Returns
+    -------
+    ndarray, shape (len(prompts) * len(seeds), H, W, 3), uint8
+        Prompt-major.
+    """
+    base, pivot = bundle.base, bundle.pivot
+    tokens = placeholder_tokens(pivot.token, len(pivot.embedding))
+    with attached(base.text_encoder, pivot.embedding[None]):
+        condition = base.condition(base.tokenize(list(prompts), tokens))
+        negative = base.condition(base.tokenize([""], tokens))
+    rows = condition.repeat_interleave(len(seeds), 0)
+    images = sample(base, rows, negative, list(seeds) * len(prompts), steps, guidance)
+    return to_uint8(images)

@@ -1,0 +1,59 @@
+"""Errors a user can do something about: one line, what and what to do, with an exit code."""
+
+from __future__ import annotations
+
+
+class PtiError(Exception):
+    """Something the user can mend.
+
+    Parameters
+    ----------
+    code : str
+        Of the table in ``docs/reference/errors.md``, e.g. ``"E201"``.
+    what : str
+        What is wrong, naming the value.
+    hint : str
+        What to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: str, what: str, hint: str) -> None:
+        super().__init__(f"error[{code}]: {what}. Hint: {hint}.")
+        self.code, self.hint = code, hint
+
+
+class UsageError(PtiError):
+    """A bad parameter."""
+
+    exit_code = 2
+
+
+class DataError(PtiError):
+    """Bad input data."""
+
+    exit_code = 3
+
+
+class ModelError(PtiError):
+    """An incompatible or unsafe model or artifact."""
+
+    exit_code = 4
+
+
+class StoreError(PtiError):
+    """The tracking store can't be reached."""
+
+    exit_code = 5
+
+
+class ResourceError(PtiError):
+    """Too little disk or memory."""
+
+    exit_code = 6
+
+
+class DivergedError(PtiError):
+    """Training diverged."""
+
+    exit_code = 10

@@ -1,0 +1,1 @@
+"""The steps of a study, each its own entry point, process and MLflow run."""

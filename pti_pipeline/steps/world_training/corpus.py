@@ -1,0 +1,80 @@
+"""The renders that the world's models learn from: drawn once, kept beside the training's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pti_pipeline.randomness import generator, numpy_generator
+from pti_pipeline.world import Factors, caption, concatenate, render, sample_factors
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Renders and the factors they were drawn from.
+
+    Attributes
+    ----------
+    factors : Factors
+        Of length ``n``.
+    images : Tensor, shape (n, 3, S, S), uint8
+    seed : int
+        Of the draws.
+    """
+
+    factors: Factors
+    images: Tensor
+    seed: int
+
+    def rows(self, stream: str, step: int, count: int) -> Tensor:
+        """Draw ``count`` row numbers with replacement, as a function of (seed, stream, step)."""
+        return torch.randint(
+            len(self.images), (count,), generator=generator(self.seed, stream, step)
+        )
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Images of ``rows``, float32 in [-1, 1], shape (len(rows), 3, S, S)."""
+        return self.images[rows].float().div_(127.5).sub_(1)
+
+    def captions(self, rows: Tensor, stream: str, step: int) -> list[str]:
+        """Draw one new caption for each row: attributes are dropped afresh every time."""
+        rng = numpy_generator(self.seed, stream, step)
+        return [caption(self.factors, int(i), rng) for i in rows]
+
+
+def build_corpus(
+    folder: Path, name: str, images: int, size: int, seed: int, held_out: bool
+) -> Iterator[int]:
+    """Render ``folder/<name>.npz`` unless it is there; yield the number of images done.
+
+    ``held_out`` adds what the base model never sees (see :func:`sample_factors`): for readers.
+    """
+    path = folder / f"{name}.npz"
+    if path.is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    factors, pixels = [], []
+    for chunk in range(0, images, 500):
+        rng = numpy_generator(seed, f"corpus/{name}", chunk)
+        part = sample_factors(min(500, images - chunk), rng, held_out)
+        factors.append(part)
+        pixels.append(render(part, size))
+        yield chunk + len(part)
+    columns = concatenate(factors)
+    arrays = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    temporary = path.with_name("unfinished.npz")
+    np.savez(temporary, images=np.concatenate(pixels), **arrays)
+    temporary.replace(path)
+
+
+def load_corpus(folder: Path, name: str, seed: int) -> Corpus:
+    """Read the corpus that :func:`build_corpus` rendered."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+        factors = Factors(**{field.name: arrays[field.name] for field in fields(Factors)})
+        images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
+    return Corpus(factors, images, seed)

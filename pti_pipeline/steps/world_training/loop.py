@@ -1,0 +1,174 @@
+"""The one training loop of the world's models: seeded, resumable, averaged, on any number of ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pti_pipeline.checkpoint import (
+    load_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one part of the world is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer updates.
+    batch : int
+        Samples of one update, over all ranks together.
+    lr : float
+        Peak learning rate: linear warm-up over 200 steps, flat, then linear to 2 % of it
+        over the last ``1 - flat`` of the steps.
+    flat : float
+        Share of the steps after which the learning rate falls.
+    decay : float
+        Of the exponential moving average of the weights; 0 keeps no average.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    flat: float = 0.6
+    decay: float = 0.0
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of update ``step`` (0-based)."""
+        left = (self.steps - step) / max(1.0, self.steps * (1 - self.flat))
+        return self.lr * min(1.0, (step + 1) / 200) * max(0.02, min(1.0, left))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of a training's log: mean loss since the last one, and samples per second."""
+
+    part: str
+    step: int
+    steps: int
+    loss: float
+    rate: float
+
+
+def rank() -> int:
+    """Return this process's number among those that train together (0 when alone)."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over ranks, in one flat message."""
+    if ranks() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(
+        gradients, flat.div_(ranks()).split([g.numel() for g in gradients]), strict=True
+    ):
+        gradient.copy_(part.view_as(gradient))
+
+
+def train(
+    part: str,
+    model: nn.Module,
+    loss: Callable[[int, int], Tensor],
+    schedule: Schedule,
+    folder: Path,
+    log_every: int = 50,
+    save_seconds: float = 60.0,
+) -> Iterator[Progress]:
+    """Train ``model`` in place and leave its (averaged) weights in it; resume where it stopped.
+
+    Parameters
+    ----------
+    part : str
+        Name of the part; its state is ``folder/<part>.state.safetensors``.
+    model : nn.Module
+        Parameters that require a gradient are trained.
+    loss : callable
+        ``loss(step, rows)`` gives the scalar loss of this rank's ``rows`` samples of update
+        ``step``; it draws what it needs from the step's number, so a resumed training repeats
+        nothing and skips nothing.
+    schedule, folder
+        See :class:`Schedule`; the folder of the training's state.
+    log_every : int
+        Updates between two yields.
+    save_seconds : float
+        Seconds between two saves, which are also made at the end.
+
+    Yields
+    ------
+    Progress
+    """
+    path = folder / f"{part}.state.safetensors"
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    start = 0
+    if path.is_file():
+        tensors, start = load_tensors(path)
+        model.load_state_dict(_under("model/", tensors))
+        average = _under("average/", tensors)
+        restore_optimizer(optimizer, _under("optimizer/", tensors))
+    saved = clock = time.monotonic()
+    losses: list[Tensor] = []
+    for step in range(start, schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr_at(step)
+        value = loss(step, schedule.batch // ranks())
+        value.backward()
+        average_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        _track(average, model, min(schedule.decay, (step + 1) / (step + 10)))
+        losses.append(value.detach())
+        done = step + 1
+        if done % log_every == 0 or done == schedule.steps:
+            now = time.monotonic()
+            speed = len(losses) * schedule.batch / (now - clock)
+            yield Progress(part, done, schedule.steps, float(torch.stack(losses).mean()), speed)
+            clock, losses = now, []
+        if rank() == 0 and (time.monotonic() - saved > save_seconds or done == schedule.steps):
+            _save(path, model, average, optimizer, done)
+            saved = time.monotonic()
+    model.load_state_dict(average)
+
+
+def _track(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value.detach(), 1 - decay)
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+) -> None:
+    state = {f"model/{k}": v for k, v in model.state_dict().items()}
+    state |= {f"average/{k}": v for k, v in average.items()}
+    state |= {f"optimizer/{k}": v for k, v in optimizer_tensors(optimizer).items()}
+    save_tensors(path, state, step)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

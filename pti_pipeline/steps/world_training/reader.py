@@ -1,0 +1,55 @@
+"""The factor reader's training: clean renders, softened ones, and the autoencoder's round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pti_pipeline.randomness import generator
+from pti_pipeline.steps.world_training.corpus import Corpus
+from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
+from pti_pipeline.steps.world_training.text_tower import draw_weights
+from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
+
+SCHEDULE = Schedule(steps=5000, batch=64, lr=2e-3, flat=0.4, decay=0.995)
+PLACE_WEIGHT = 20.0
+
+
+def train_reader(
+    corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
+) -> Iterator[Progress]:
+    """Train on classes (cross-entropy) and places (squared error); save ``folder/reader``.
+
+    A third of each batch has gone through the autoencoder and a third is blurred and noisy, since
+    samples of the denoiser are softer than renders.
+    """
+    model = Reader()
+    draw_weights(model, corpus.seed, "reader")
+    vae = AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
+    classes, places = class_targets(corpus.factors), place_targets(corpus.factors)
+
+    def loss(step: int, count: int) -> Tensor:
+        stream = f"reader/{rank()}"
+        rows = corpus.rows(stream, step, count)
+        pixels = corpus.pixels(rows)
+        third = count // 3
+        with torch.no_grad():
+            pixels[:third] = vae.decode(vae.encode(pixels[:third]).latent_dist.mean).sample
+            soft = F.avg_pool2d(pixels[third : 2 * third], 3, 1, 1, count_include_pad=False)
+            draws = generator(corpus.seed, stream, step)
+            pixels[third : 2 * third] = soft + 0.05 * torch.randn(soft.shape, generator=draws)
+        logits, place = model(pixels)
+        losses = [F.cross_entropy(logits[name], classes[name][rows]) for name in CLASSES]
+        return torch.stack(losses).mean() + PLACE_WEIGHT * F.mse_loss(place, places[rows])
+
+    yield from train("reader", model, loss, schedule, folder)
+    if rank() == 0:
+        (folder / "reader").mkdir(exist_ok=True)
+        tensors = {name: value.half() for name, value in model.state_dict().items()}
+        save_file(tensors, folder / "reader" / "model.safetensors", {"places": ",".join(PLACES)})
