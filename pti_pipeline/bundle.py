@@ -68,8 +68,8 @@ def load_bundle(
             "name the folder of the right base with --base",
         )
     if (folder / LORA_FILE).is_file():
-        state, metadata = model.load_lora_state(folder / LORA_FILE)
-        lora.attach_state(model.denoiser, state, metadata)
+        state, config = model.load_lora(folder / LORA_FILE)
+        lora.attach_states(model.denoiser, [state], config)
     return Bundle(model, load_pivot(folder / PIVOT_FILE))
 
 
@@ -88,6 +88,6 @@ def draw(
     with attached(base.text_encoder, pivot.embedding[None]):
         condition = base.condition(base.tokenize(list(prompts), tokens))
         negative = base.condition(base.tokenize([""], tokens))
-    rows = condition.repeat_interleave(len(seeds), 0)
-    images = sample(base, rows, negative, list(seeds) * len(prompts), steps, guidance)
-    return to_uint8(images)
+    rows = condition.repeat_interleave(len(seeds), 0)[None]
+    images = sample(base, rows, negative[0], list(seeds) * len(prompts), steps, guidance)
+    return to_uint8(images[0])

@@ -1,0 +1,71 @@
+"""What every step asks of a base model, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class BaseModel(Protocol):
+    """A frozen text-to-image diffusion model."""
+
+    name: str
+    """Where it was loaded from, as the user wrote it."""
+    fingerprint: str
+    """SHA-256 over its weights, in hexadecimal."""
+    resolution: int
+    """Side of its pictures in pixels."""
+    timesteps: int
+    """Number of training timesteps."""
+    device: torch.device
+    dtype: torch.dtype
+    text_encoder: nn.Module
+    denoiser: nn.Module
+
+    def check_token(self, token: str) -> None:
+        """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
+
+    def initializer_row(self, word: str) -> Tensor:
+        """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
+
+    def vocabulary(self) -> Tensor:
+        """The frozen embedding table, shape (V, H)."""
+
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
+
+    def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
+        """Token ids (P, L); placeholder j has id V + j, and the first stands for all of them."""
+
+    def condition(self, ids: Tensor) -> Tensor:
+        """Token states (P, L, H) of ids, through whatever embedding is attached."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noisy latents at ``timesteps``."""
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should predict: noise or velocity."""
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The denoiser's prediction."""
+
+    def start_latents(self, seeds: Sequence[int]) -> Tensor:
+        """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
+
+    def sampler(self, steps: int) -> Any:
+        """A fresh scheduler of the base's own kind, set to ``steps``."""
+
+    def save_lora(
+        self, state: Mapping[str, Tensor], metadata: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Write a LoRA (peft's names) as the file that ``load_lora_weights`` reads."""
+
+    def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read a LoRA file: peft's names, and its rank, alpha and target modules."""

@@ -1,0 +1,203 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, an AutoencoderKL and a UNet."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.lora import PREFIX
+
+diffusers.utils.logging.disable_progress_bar()
+diffusers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+
+def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
+    """Load a folder, a single file or a hub id; see :func:`pti_pipeline.families.load`."""
+    options: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
+    try:
+        if source.endswith(".safetensors"):
+            pipeline = StableDiffusionPipeline.from_single_file(source, torch_dtype=dtype)
+        else:
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source,
+                torch_dtype=dtype,
+                requires_safety_checker=False,
+                local_files_only=Path(source).is_dir(),
+                **options,
+            )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
+        raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
+    return StableDiffusion(pipeline, name, device, dtype)
+
+
+class StableDiffusion:
+    """A frozen Stable Diffusion model; see :class:`pti_pipeline.families.base.BaseModel`."""
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionPipeline,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.name, self.device, self.dtype = name, device, dtype
+        self.tokenizer, self.scheduler = pipeline.tokenizer, pipeline.scheduler
+        parts = (pipeline.text_encoder, pipeline.vae, pipeline.unet)
+        for part in parts:
+            part.requires_grad_(False).eval().to(device)
+        self.text_encoder, self.vae, self.denoiser = parts
+        self.resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        self.timesteps = self.scheduler.config.num_train_timesteps
+        self.fingerprint = _fingerprint(parts)
+        self._velocity = self.scheduler.config.prediction_type == "v_prediction"
+
+    def check_token(self, token: str) -> None:
+        """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
+        if not token or token != "".join(token.split()):
+            raise UsageError(
+                "E203", f"'{token}' can't be a placeholder token", "use one word such as <mochi>"
+            )
+        vocabulary = self.tokenizer.get_vocab()
+        if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
+            raise UsageError(
+                "E204", f"'{token}' is already a word of the base model", "use one like <mochi>"
+            )
+
+    def initializer_row(self, word: str) -> Tensor:
+        """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
+        ids = self.tokenizer.encode(word, add_special_tokens=False)
+        if len(ids) != 1:
+            pieces = self.tokenizer.convert_ids_to_tokens(ids)
+            raise UsageError(
+                "E205",
+                f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})",
+                "use a word that the base model knows as one token, such as cat",
+            )
+        return self.vocabulary()[ids[0]].float().clone()
+
+    def vocabulary(self) -> Tensor:
+        """The frozen embedding table, shape (V, H)."""
+        table: Tensor = self.text_encoder.get_input_embeddings().weight.detach()
+        return table
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
+        scale = self.vae.config.scaling_factor
+        posterior = self.vae.encode(pixels.to(self.device, self.dtype)).latent_dist
+        return posterior.mean.float() * scale, posterior.std.float() * scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
+        scaled = latents.to(self.device, self.dtype) / self.vae.config.scaling_factor
+        pixels: Tensor = self.vae.decode(scaled).sample
+        return pixels.float().clamp(-1, 1)
+
+    def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
+        """Token ids (P, L); placeholder j has id V + j, and the first stands for all of them."""
+        tokenizer = copy.deepcopy(self.tokenizer)
+        tokenizer.add_tokens(list(placeholders))
+        whole = " ".join(placeholders)
+        expanded = [p.replace(placeholders[0], whole) if placeholders else p for p in prompts]
+        batch = tokenizer(
+            expanded,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
+        ids: Tensor = batch.input_ids
+        return ids.to(self.device)
+
+    def condition(self, ids: Tensor) -> Tensor:
+        """Token states (P, L, H) of ids, through whatever embedding is attached."""
+        states: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
+        return states
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noisy latents at ``timesteps``."""
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should predict: noise or velocity."""
+        if not self._velocity:
+            return noise
+        signal, spread = self._levels(timesteps)
+        return signal * noise - spread * latents
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The denoiser's prediction, float32."""
+        output = self.denoiser(noisy.to(self.dtype), timesteps, condition, return_dict=False)[0]
+        prediction: Tensor = output.float()
+        return prediction
+
+    def start_latents(self, seeds: Sequence[int]) -> Tensor:
+        """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
+        side = self.denoiser.config.sample_size
+        shape = (1, self.denoiser.config.in_channels, side, side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.cat(rows).to(self.device)
+
+    def sampler(self, steps: int) -> Any:
+        """A fresh scheduler of the base's own kind, set to ``steps``."""
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler
+
+    def save_lora(
+        self, state: Mapping[str, Tensor], metadata: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Write a LoRA (peft's names) as the file that ``load_lora_weights`` reads."""
+        plain = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+        StableDiffusionPipeline.save_lora_weights(
+            folder,
+            unet_lora_layers=convert_state_dict_to_diffusers(plain),
+            unet_lora_adapter_metadata=dict(metadata),
+        )
+
+    def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                facts = json.loads((file.metadata() or {})["lora_adapter_metadata"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise ModelError(
+                "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
+            ) from error
+        state = convert_unet_state_dict_to_peft(tensors)
+        plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
+        return plain, {k.removeprefix("unet."): v for k, v in facts.items()}
+
+    def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        cumulative = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        signal, spread = cumulative.sqrt(), (1 - cumulative).sqrt()
+        return signal[:, None, None, None], spread[:, None, None, None]
+
+
+def _fingerprint(parts: Sequence[nn.Module]) -> str:
+    digest = sha256()
+    for part in parts:
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

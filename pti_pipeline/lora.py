@@ -1,0 +1,195 @@
+"""LoRA (Hu et al. 2021) of K experiments on one frozen denoiser.
+
+peft decides which layers are adapted and how the weights are named and saved; the layers are our
+own, since peft's compute one adapter at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import Tensor, nn
+
+from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.randomness import generator
+
+PREFIX = "base_model.model."
+
+
+class PackedLoRA(nn.Module):
+    """A frozen linear layer plus K low-rank updates, ``y_k = W x_k + scale B_k A_k x_k``.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        Computed once on all rows.
+    down : Tensor, shape (K, r, in)
+    up : Tensor, shape (K, out, r)
+    scale : float
+        alpha / r.
+    """
+
+    def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
+        super().__init__()
+        self.linear, self.scale, self.enabled = linear, scale, True
+        self.down, self.up = down, up
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major."""
+        y: Tensor = self.linear(x)
+        if not self.enabled:
+            return y
+        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        hidden = torch.bmm(x.reshape(len(down), -1, x.shape[-1]), down.mT)
+        base = y.reshape(len(up), -1, y.shape[-1])
+        return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The LoRAs of K experiments, attached to a denoiser.
+
+    Attributes
+    ----------
+    denoiser : nn.Module
+    layers : dict of str to PackedLoRA
+        By the name of the linear layer that each stands before.
+    config : LoraConfig
+        peft's, as saved with the weights.
+    """
+
+    denoiser: nn.Module
+    layers: dict[str, PackedLoRA]
+    config: LoraConfig
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Every trainable tensor, each with a leading axis K: downs and ups, layer by layer."""
+        return [tensor for layer in self.layers.values() for tensor in (layer.down, layer.up)]
+
+
+def attach(
+    denoiser: nn.Module, rank: int, alpha: float, targets: Sequence[str], seeds: Sequence[int]
+) -> Adapter:
+    """Put one new LoRA for each seed before the target layers of ``denoiser``.
+
+    ``A`` is normal with spread 1/r and ``B`` is zero, as diffusers' trainers start
+    (``init_lora_weights="gaussian"``), so that the base's output is unchanged at first.
+
+    Parameters
+    ----------
+    denoiser : nn.Module
+        Frozen.
+    rank : int
+        Inner dimension r.
+    alpha : float
+        The update is scaled by alpha / r.
+    targets : sequence of str
+        Endings of the layers' names, matched by peft.
+    seeds : sequence of int
+        One for each experiment; equal seeds start equal.
+
+    Raises
+    ------
+    UsageError
+        If no layer matches.
+    """
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))  # type: ignore[arg-type]
+    linears = {
+        name: module
+        for name, module in denoiser.named_modules()
+        if isinstance(module, nn.Linear) and check_target_module_exists(config, name)
+    }
+    if not linears:
+        raise UsageError(
+            "E207", f"no layer of the denoiser ends in {', '.join(targets)}", "see --targets"
+        )
+    layers = {}
+    for index, (name, linear) in enumerate(linears.items()):
+        shape, place = (rank, linear.in_features), linear.weight.device
+        drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
+        up = torch.zeros(len(seeds), linear.out_features, rank, device=place)
+        layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, alpha / rank)
+        _replace(denoiser, name, layers[name])
+    return Adapter(denoiser, layers, config)
+
+
+def detach(adapter: Adapter) -> None:
+    """Put the very same linear layers back: the base's output is what it was, bit for bit."""
+    for name, layer in adapter.layers.items():
+        _replace(adapter.denoiser, name, layer.linear)
+
+
+@contextmanager
+def disabled(adapter: Adapter) -> Iterator[None]:
+    """Let the denoiser answer as the base model, for a while."""
+    for layer in adapter.layers.values():
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer in adapter.layers.values():
+            layer.enabled = True
+
+
+def peft_state(adapter: Adapter, experiment: int) -> dict[str, Tensor]:
+    """LoRA of one experiment under peft's names."""
+    state = {}
+    for name, layer in adapter.layers.items():
+        state[f"{PREFIX}{name}.lora_A.weight"] = layer.down[experiment].detach().cpu().clone()
+        state[f"{PREFIX}{name}.lora_B.weight"] = layer.up[experiment].detach().cpu().clone()
+    return state
+
+
+def attach_states(
+    denoiser: nn.Module, states: Sequence[Mapping[str, Tensor]], config: Mapping[str, object]
+) -> Adapter:
+    """Attach trained LoRAs of equal rank, one for each experiment.
+
+    Parameters
+    ----------
+    denoiser : nn.Module
+    states : sequence of mapping
+        As of :func:`peft_state`.
+    config : mapping
+        With ``r``, ``lora_alpha`` and ``target_modules``.
+
+    Raises
+    ------
+    ModelError
+        If the layers or shapes are not this denoiser's, or a weight is not finite.
+    """
+    rank, alpha = int(str(config["r"])), float(str(config["lora_alpha"]))
+    targets = [str(t) for t in config["target_modules"]]  # type: ignore[attr-defined]
+    adapter = attach(denoiser, rank, alpha, targets, [0] * len(states))
+    hint = "use the base model that it was trained on"
+    for name, layer in adapter.layers.items():
+        for tensor, part in ((layer.down, "lora_A"), (layer.up, "lora_B")):
+            for k, state in enumerate(states):
+                value = state.get(f"{PREFIX}{name}.{part}.weight")
+                if value is None or value.shape != tensor.shape[1:]:
+                    detach(adapter)
+                    raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
+                if not value.isfinite().all():
+                    detach(adapter)
+                    raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
+                tensor[k].copy_(value)
+    return adapter
+
+
+def base_norm(adapter: Adapter) -> float:
+    """Frobenius norm of the adapted base weights together, for relative distances."""
+    return math.sqrt(
+        sum(float(la.linear.weight.double().square().sum()) for la in adapter.layers.values())
+    )
+
+
+def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)

@@ -1,0 +1,122 @@
+"""The pivot: the learned embedding of a placeholder token, and how it is put into a text encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pti_pipeline.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A placeholder token's learned vectors.
+
+    Attributes
+    ----------
+    token : str
+        Placeholder token, e.g. ``"<mochi>"``.
+    initializer : str
+        Initializer token: the word that the vectors started from.
+    embedding : Tensor, shape (n, H), float32
+        The vectors.
+    start : Tensor, shape (n, H), float32
+        Where they started: the initializer's row, ``n`` times.
+    """
+
+    token: str
+    initializer: str
+    embedding: Tensor
+    start: Tensor
+
+
+def placeholder_tokens(token: str, vectors: int) -> list[str]:
+    """Tokens that stand for ``vectors`` vectors, named as diffusers names them.
+
+    Examples
+    --------
+    >>> placeholder_tokens("<mochi>", 3)
+    ['<mochi>', '<mochi>_1', '<mochi>_2']
+    """
+    return [token, *(f"{token}_{i}" for i in range(1, vectors))]
+
+
+class PackedEmbedding(nn.Module):
+    """An embedding table whose placeholder rows differ from experiment to experiment.
+
+    Ids below the vocabulary's size V read the frozen table; id V + j reads vector j of the row's
+    own experiment. Rows are experiment-major.
+
+    Parameters
+    ----------
+    table : Tensor, shape (V, H)
+        Frozen.
+    vectors : Tensor, shape (K, n, H)
+        Of K experiments; gradients reach these alone.
+    """
+
+    def __init__(self, table: Tensor, vectors: Tensor) -> None:
+        super().__init__()
+        self.table, self.vectors = table.detach(), vectors
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed ids of shape (K b, L) as (K b, L, H)."""
+        experiments, n, width = self.vectors.shape
+        slot = ids - len(self.table)
+        words = F.embedding(ids.clamp(max=len(self.table) - 1), self.table)
+        experiment = torch.arange(experiments, device=ids.device)
+        own = experiment.repeat_interleave(len(ids) // experiments)[:, None]
+        learned = F.embedding(own * n + slot.clamp(min=0), self.vectors.reshape(-1, width))
+        return torch.where((slot >= 0)[..., None], learned.to(words.dtype), words)
+
+
+@contextmanager
+def attached(text_encoder: nn.Module, vectors: Tensor) -> Iterator[None]:
+    """Let ``text_encoder`` read ``vectors`` (K, n, H) at the placeholder ids, for a while."""
+    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
+    text_encoder.set_input_embeddings(PackedEmbedding(table.weight, vectors))  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        text_encoder.set_input_embeddings(table)  # type: ignore[operator]
+
+
+def save_pivot(pivot: Pivot, path: Path) -> None:
+    """Write the file that diffusers' ``load_textual_inversion`` reads, start and words beside it."""
+    start = json.dumps(pivot.start[0].tolist())
+    metadata = {"token": pivot.token, "initializer": pivot.initializer, "start": start}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({pivot.token: pivot.embedding.detach().cpu().float().contiguous()}, path, metadata)
+
+
+def load_pivot(path: Path) -> Pivot:
+    """Read what :func:`save_pivot` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file holds no pivot, or one that is not finite.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            facts = file.metadata()
+            embedding = file.get_tensor(facts["token"])
+            start = torch.tensor(json.loads(facts["start"]))
+    except Exception as error:
+        raise ModelError(
+            "E402", f"'{path.name}' holds no pivot ({error})", "give a run of the inversion"
+        ) from error
+    if not embedding.isfinite().all():
+        raise ModelError(
+            "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
+        )
+    return Pivot(facts["token"], facts["initializer"], embedding, start.expand_as(embedding))
