@@ -16,7 +16,7 @@ from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, tra
 from pti_pipeline.steps.world_training.text_tower import draw_weights
 
 CHANNELS = 8
-SCHEDULE = Schedule(steps=4500, batch=16, lr=2e-3, decay=0.998)
+SCHEDULE = Schedule(steps=3200, batch=16, lr=2e-3, decay=0.998)
 KL_WEIGHT = 1e-6
 
 

@@ -1,0 +1,79 @@
+"""Textual inversion (Gal et al. 2022): K pivots on one frozen base model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pti_pipeline import distance
+from pti_pipeline.batches import Material, draw_batch
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.losses import denoising_loss
+from pti_pipeline.pivot import attached
+from pti_pipeline.settings import InvertSettings
+from pti_pipeline.training import optimise
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where K experiments stand after a step.
+
+    Attributes
+    ----------
+    step : int
+    metrics : dict of str to Tensor, each of shape (K,)
+        By their logged names; on the device.
+    """
+
+    step: int
+    metrics: dict[str, Tensor]
+
+
+def invert(
+    base: BaseModel, material: Material, vectors: Tensor, experiments: Sequence[InvertSettings]
+) -> Iterator[Moment]:
+    """Learn the placeholder's vectors; nothing else of the base changes.
+
+    Parameters
+    ----------
+    base : BaseModel
+    material : Material
+        The subject, encoded with the placeholder's tokens.
+    vectors : Tensor, shape (K, n, H), float32
+        Start of each experiment; updated in place.
+    experiments : sequence of InvertSettings, length K
+        May differ in learning rate and seed.
+
+    Yields
+    ------
+    Moment
+        After each optimizer update.
+    """
+    first, seeds = experiments[0], [e.seed for e in experiments]
+    start, table = vectors.clone(), base.vocabulary()
+
+    def loss(step: int) -> Tensor:
+        batch = draw_batch(material, seeds, first.batch_size, base.timesteps, step)
+        with attached(base.text_encoder, vectors):
+            condition = base.condition(material.ids[batch.prompts])
+        noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
+        rows = denoising_loss(
+            base.predict(noisy, batch.timesteps, condition),
+            base.target(batch.latents, batch.noise, batch.timesteps),
+        )
+        return rows.unflatten(0, (len(experiments), -1)).mean(1)
+
+    lr = torch.tensor([e.lr for e in experiments], device=vectors.device)
+    path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=vectors.device)
+    for record in optimise([vectors], loss, lr, first.steps):
+        path, nominal = path + record.stride, nominal + record.lr
+        now = vectors.detach()
+        travelled = distance.delta_norm(now, start)
+        metrics = {"train/loss": record.loss, "train/lr": record.lr}
+        metrics |= distance.report(travelled, path, nominal, now[0].numel())
+        metrics["distance/angle"] = distance.angle(now, start)
+        metrics["distance/norm_ratio"] = distance.norm_ratio(now, table)
+        yield Moment(record.step, metrics)

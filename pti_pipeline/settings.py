@@ -1,0 +1,130 @@
+"""What a user may set, checked where it is made; a value out of range names its remedy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pti_pipeline.errors import UsageError
+
+STEPS = 1000
+"""Optimizer updates of every training, so that learning rates compare."""
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Layers that a LoRA adapts: the attention's projections."""
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Which base model, and where it runs; see :func:`pti_pipeline.families.load`."""
+
+    base: str = "world"
+    device: str = "auto"
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training of one experiment.
+
+    Attributes
+    ----------
+    lr : float
+        Adam's learning rate, constant.
+    steps : int
+        Optimizer updates.
+    batch_size : int
+        Rows of each update.
+    seed : int
+        Of every draw: picture, caption, timestep, noise and a LoRA's start.
+    """
+
+    lr: float
+    steps: int = STEPS
+    batch_size: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_learning_rate(self.lr)
+        for name in ("steps", "batch_size"):
+            _at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class InvertSettings(TrainSettings):
+    """One inversion; ``vectors`` is the number of learned vectors of the placeholder token."""
+
+    lr: float = 0.005
+    vectors: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("vectors", self.vectors, 1)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(TrainSettings):
+    """One LoRA around a pivot: inner dimension ``rank``, scaled by ``alpha / rank``."""
+
+    lr: float = 0.0003
+    rank: int = 4
+    alpha: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("rank", self.rank, 1)
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise UsageError("E202", f"alpha is {self.alpha}", "use a number above 0")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How pictures are drawn: steps of the base's scheduler, and the guidance scale."""
+
+    steps: int = 20
+    guidance: float = 3.0
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        if not (math.isfinite(self.guidance) and self.guidance >= 1):
+            raise UsageError("E202", f"guidance is {self.guidance}", "use a number from 1")
+
+
+def parse_learning_rates(text: str) -> tuple[float, ...]:
+    """Read learning rates separated by commas.
+
+    Examples
+    --------
+    >>> parse_learning_rates("0.001, 3e-3")
+    (0.001, 0.003)
+    """
+    rates = []
+    for word in text.split(","):
+        try:
+            rates.append(float(word))
+        except ValueError:
+            raise UsageError(
+                "E201", f"'{word.strip()}' is no learning rate", "write numbers such as 0.005"
+            ) from None
+    for rate in rates:
+        check_learning_rate(rate)
+    return tuple(rates)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds separated by commas."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
+
+
+def check_learning_rate(lr: float) -> None:
+    """Raise ``UsageError`` unless ``lr`` is finite and above 0."""
+    if not (math.isfinite(lr) and lr > 0):
+        raise UsageError("E201", f"{lr} is no learning rate", "use a number above 0, e.g. 0.005")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError("E202", f"{name} is {value}", f"use an integer from {least}")

@@ -1,0 +1,82 @@
+"""Pivotal tuning: K LoRAs around frozen pivots, after Roich et al. (2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from pti_pipeline import distance, lora
+from pti_pipeline.batches import Material, draw_batch
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.inversion import Moment
+from pti_pipeline.losses import denoising_loss
+from pti_pipeline.pivot import Pivot, attached
+from pti_pipeline.settings import FinetuneSettings
+from pti_pipeline.training import optimise
+
+
+@torch.no_grad()
+def encode_prompts(base: BaseModel, pivot: Pivot, ids: Tensor) -> Tensor:
+    """Token states (P, L, H) of prompts that name the pivot."""
+    with attached(base.text_encoder, pivot.embedding[None].to(base.device)):
+        return base.condition(ids)
+
+
+def finetune(
+    base: BaseModel,
+    adapter: lora.Adapter,
+    material: Material,
+    pivot: Pivot,
+    experiments: Sequence[FinetuneSettings],
+) -> Iterator[Moment]:
+    """Train the LoRAs of ``adapter``; the pivot and the base stay as they are.
+
+    Parameters
+    ----------
+    base : BaseModel
+    adapter : Adapter
+        One LoRA for each experiment, attached to the base's denoiser.
+    material : Material
+        The subject, encoded with the pivot's tokens.
+    pivot : Pivot
+        Frozen: prompts are encoded once.
+    experiments : sequence of FinetuneSettings, length K
+        May differ in learning rate and seed.
+
+    Yields
+    ------
+    Moment
+        After each optimizer update.
+    """
+    first, seeds = experiments[0], [e.seed for e in experiments]
+    states = encode_prompts(base, pivot, material.ids)
+    layers = list(adapter.layers.values())
+    scale, weights = layers[0].scale, lora.base_norm(adapter)
+
+    def loss(step: int) -> Tensor:
+        batch = draw_batch(material, seeds, first.batch_size, base.timesteps, step)
+        noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
+        rows = denoising_loss(
+            base.predict(noisy, batch.timesteps, states[batch.prompts]),
+            base.target(batch.latents, batch.noise, batch.timesteps),
+        )
+        return rows.unflatten(0, (len(experiments), -1)).mean(1)
+
+    def sides() -> tuple[list[Tensor], list[Tensor]]:
+        return [la.down.detach() for la in layers], [la.up.detach() for la in layers]
+
+    lr = torch.tensor([e.lr for e in experiments], device=base.device)
+    path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
+    size = sum(p[0].numel() for p in adapter.parameters)
+    before = [[t.clone() for t in side] for side in sides()]
+    for record in optimise(adapter.parameters, loss, lr, first.steps):
+        downs, ups = sides()
+        path = path + distance.lora_step_norm(downs, ups, *before, scale)
+        before, nominal = [[t.clone() for t in downs], [t.clone() for t in ups]], nominal + lr
+        travelled = distance.lora_delta_norm(downs, ups, scale)
+        metrics = {"train/loss": record.loss, "train/lr": record.lr}
+        metrics |= distance.report(travelled, path, nominal, size)
+        metrics["distance/relative"] = travelled / weights
+        yield Moment(record.step, metrics)
