@@ -1,0 +1,1 @@
+"""Runs, their search and the model registry: the only place that knows MLflow."""

@@ -1,0 +1,94 @@
+"""Finds runs by id or by tag, and fetches their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.tracking.runs import EXPERIMENT
+from pti_pipeline.tracking.store import connect, experiment_id
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run as it is in the store; ``metrics`` are the latest values."""
+
+    id: str
+    name: str
+    status: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def get_run(run_id: str) -> Found:
+    """Look a run up.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this id, or it was deleted.
+    """
+    client = connect()
+    hint = "copy a run id from the MLflow UI"
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", run_id):
+        raise UsageError("E210", f"'{run_id}' is no run id", hint)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:
+        raise UsageError("E210", f"no run '{run_id}' in this store", hint) from None
+    if run.info.lifecycle_stage == "deleted":
+        raise UsageError("E210", f"run '{run_id}' was deleted", "restore it, or use another")
+    return _found(run)
+
+
+def find_runs(**tags: str) -> list[Found]:
+    """Runs that have all the given ``pti.`` tags, the oldest first; ``step="invert"`` for one."""
+    client = connect()
+    words = [f"tags.`pti.{key}` = '{value}'" for key, value in tags.items()]
+    found = client.search_runs(
+        [experiment_id(client, EXPERIMENT)], " and ".join(words), order_by=["start_time ASC"]
+    )
+    return [_found(run) for run in found]
+
+
+def members(run: Found) -> list[Found]:
+    """Runs of a sweep given by its summary run; a run of one experiment is a sweep of one."""
+    if run.tags.get("pti.step") != "sweep":
+        return [run]
+    return find_runs(sweep=run.id, step=run.tags["pti.stage"])
+
+
+def fetch(run: Found, path: str, folder: Path) -> Path:
+    """Download an artifact of a run into ``folder``.
+
+    Raises
+    ------
+    ModelError
+        If the run has none at ``path``.
+    """
+    client = connect()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(client.download_artifacts(run.id, path, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise ModelError(
+            "E407", f"run '{run.name}' ({run.id}) has no {path}", "give a finished run"
+        ) from error
+
+
+def _found(run: MlflowRun) -> Found:
+    return Found(
+        id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+    )
