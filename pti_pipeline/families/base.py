@@ -56,6 +56,9 @@ class BaseModel(Protocol):
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The denoiser's prediction."""
 
+    def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents that a prediction stands for."""
+
     def start_latents(self, seeds: Sequence[int]) -> Tensor:
         """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
 

@@ -150,6 +150,13 @@ class StableDiffusion:
         prediction: Tensor = output.float()
         return prediction
 
+    def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents that a prediction stands for."""
+        signal, spread = self._levels(timesteps)
+        if self._velocity:
+            return signal * noisy - spread * prediction
+        return (noisy - spread * prediction) / signal
+
     def start_latents(self, seeds: Sequence[int]) -> Tensor:
         """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
         side = self.denoiser.config.sample_size

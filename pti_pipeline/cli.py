@@ -1,0 +1,332 @@
+"""The command ``pti``: one subcommand for each entry point of the MLproject file.
+
+Whatever takes long to import is imported inside the commands: ``--help`` and usage errors are
+instant. Every option takes a value, since MLproject can pass no flags.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pti_pipeline import __version__
+from pti_pipeline.errors import PtiError
+from pti_pipeline.settings import (
+    STEPS,
+    BaseSettings,
+    FinetuneSettings,
+    InvertSettings,
+    SampleSettings,
+    parse_learning_rates,
+    parse_seeds,
+)
+
+EXAMPLE = "examples/mochi"
+Command = Callable[..., Any]
+
+
+def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command], Command]:
+    """Return an option that always takes a value and shows its default."""
+    return click.option(f"--{name}", default=default, show_default=True, help=text, **more)
+
+
+def place(command: Command) -> Command:
+    """Add the options of every step that uses the base model."""
+    for wrap in (
+        option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])),
+        option("device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])),
+        option("base", "world", "Base model: world (embedded), a folder, a .safetensors file or a hub id."),
+    ):
+        command = wrap(command)
+    return command
+
+
+def study(command: Command) -> Command:
+    """Add the option that joins a step to a study."""
+    return option("study", "", "Run id of the study that this step belongs to.")(command)
+
+
+def training(command: Command) -> Command:
+    """Add the options of every training."""
+    for wrap in (
+        option("sample-every", 250, "Steps between two sample grids; 0: one at the end.", type=click.IntRange(0)),
+        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
+        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
+    ):
+        command = wrap(command)
+    return command
+
+
+def sampling(command: Command) -> Command:
+    """Add the options of every step that draws pictures."""
+    for wrap in (
+        option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
+        option("sampling-steps", 20, "Steps of the sampler.", type=click.IntRange(1)),
+    ):
+        command = wrap(command)
+    return command
+
+
+def subject(command: Command) -> Command:
+    """Add the options that say whom to learn."""
+    for wrap in (
+        option("initializer", "rabbit", "Word that the token starts from; one token of the base."),
+        option("token", "<mochi>", "Placeholder token: the character's new name in prompts."),
+        option("images", EXAMPLE, "Folder with 4 to 20 pictures of one subject."),
+    ):
+        command = wrap(command)
+    return command
+
+
+class Group(click.Group):
+    """Tells a user's errors in one line, with their own exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except PtiError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Group, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name="pti")
+def main() -> None:
+    """Personalise a text-to-image diffusion model by pivotal tuning.
+
+    INVERT a character into a token (the pivot), FINETUNE a LoRA lightly around it, EVALUATE what
+    was gained and lost against the distance travelled, and REGISTER the one chosen. MAIN does it
+    all. Runs are kept in ./mlflow.db, or where MLFLOW_TRACKING_URI says.
+    """
+
+
+@main.command("main")
+@subject
+@option("inversion-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the inversion's sweep.")
+@option("tuning-lrs", "0.0001,0.0003,0.001,0.003", "Learning rates of the tuning's sweep.")
+@training
+@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
+@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@option("seeds", "0", "Seeds of each sweep.")
+@option("samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8))
+@option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option("name", "", "Of the registered model; the token's letters by default.")
+@option("alias", "champion", "Alias that the new version gets.")
+@place
+def main_command(**options: Any) -> None:
+    """Run the whole study: both sweeps, both choices, the registration."""
+    parse_learning_rates(options["inversion_lrs"])
+    parse_learning_rates(options["tuning_lrs"])
+    parse_seeds(options["seeds"])
+    from pti_pipeline.studies.main import Plan, main
+
+    if options["steps"] != STEPS:
+        click.echo(f"Trains {options['steps']} steps where the default is {STEPS}.")
+    click.echo("\n" + main(Plan(**options)))
+    click.echo(f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}")
+
+
+@main.command()
+@subject
+@option("lr", 0.005, "Learning rate.", type=str)
+@training
+@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
+@option("seed", 0, "Of every draw.", type=int)
+@place
+@study
+def invert(**o: Any) -> None:
+    """Learn the embedding of a placeholder token: the pivot.
+
+    The base model stays frozen; the run holds the learned embedding, sample grids by step, and the
+    distance from the initializer token at every step.
+    """
+    (lr,) = _one(parse_learning_rates(str(o["lr"])))
+    settings = InvertSettings(lr, o["steps"], o["batch_size"], o["seed"], o["vectors"])
+    from pti_pipeline.steps.invert import run_inversions
+
+    (run,) = run_inversions(
+        _place(o), _folder(o["images"]), o["token"], o["initializer"], [settings],
+        o["sample_every"], o["study"],
+    )
+    click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
+
+
+@main.command()
+@click.option("--pivot", required=True, help="Run id of an inversion, or of a sweep that chose one.")
+@option("images", "", "Folder of pictures; the inversion's own by default.")
+@option("lr", 0.0003, "Learning rate.", type=str)
+@training
+@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@option("seed", 0, "Of every draw.", type=int)
+@place
+@study
+def finetune(**o: Any) -> None:
+    """Train a LoRA lightly around a frozen pivot."""
+    (lr,) = _one(parse_learning_rates(str(o["lr"])))
+    settings = FinetuneSettings(
+        lr, o["steps"], o["batch_size"], o["seed"], o["rank"], o["alpha"]
+    )
+    from pti_pipeline.steps.finetune import run_finetunings
+
+    images = _folder(o["images"]) if o["images"] else None
+    (run,) = run_finetunings(
+        _place(o), o["pivot"], images, [settings], o["sample_every"], o["study"]
+    )
+    click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
+
+
+@main.command()
+@option("stage", "invert", "What is swept.", type=click.Choice(["invert", "finetune"]))
+@subject
+@option("pivot", "", "Run id of an inversion; for stage finetune.")
+@option("lrs", "0.0003,0.001,0.003,0.01", "Learning rates, separated by commas.")
+@option("seeds", "0", "Seeds, separated by commas.")
+@training
+@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
+@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
+@option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@place
+@study
+def sweep(**o: Any) -> None:
+    """Train one stage at every learning rate and seed in one pass, one run each."""
+    lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
+    shared = (o["steps"], o["batch_size"])
+    grid = [(lr, seed) for seed in seeds for lr in lrs]
+    if o["stage"] == "invert":
+        from pti_pipeline.studies.sweep import sweep_inversion
+
+        inversions = [InvertSettings(lr, *shared, seed, o["vectors"]) for lr, seed in grid]
+        run = sweep_inversion(
+            _place(o), _folder(o["images"]), o["token"], o["initializer"], inversions,
+            o["sample_every"], o["study"],
+        )
+    else:
+        if not o["pivot"]:
+            raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
+        from pti_pipeline.studies.sweep import sweep_finetuning
+
+        tunings = [
+            FinetuneSettings(lr, *shared, seed, o["rank"], o["alpha"]) for lr, seed in grid
+        ]
+        run = sweep_finetuning(
+            _place(o), o["pivot"], None, tunings, o["sample_every"], o["study"]
+        )
+    click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
+
+
+@main.command()
+@click.option("--run", required=True, help="Run id of an invert or finetune run, or of a sweep.")
+@option("samples", 64, "Samples without a position in the prompt.", type=click.IntRange(8))
+@option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@sampling
+@place
+@study
+def evaluate(**o: Any) -> None:
+    """Measure reconstruction, editability and leak, and draw sample grids at fixed seeds."""
+    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    from pti_pipeline.steps.evaluate import evaluate
+
+    run = evaluate(_place(o), o["run"], o["samples"], o["edit_seeds"], how, o["study"])
+    click.echo(f"Evaluated in run {run}.")
+
+
+@main.command()
+@click.option("--run", required=True, help="Run id of an evaluated sweep.")
+@study
+def select(**o: Any) -> None:
+    """Choose the knee (of inversions) or the limit (of tunings) from a sweep's runs."""
+    from pti_pipeline.steps.select import select
+
+    chosen, choice = select(o["run"], o["study"])
+    click.echo(f"Chosen: {chosen.name} ({chosen.id}): {choice.reason}.")
+
+
+@main.command()
+@click.option("--run", required=True, help="Run id of a finetune run, or of a sweep that chose one.")
+@option("name", "", "Of the registered model; the token's letters by default.")
+@option("alias", "champion", "Alias that the version gets.")
+@study
+def register(**o: Any) -> None:
+    """Put a chosen LoRA and its pivot into the model registry."""
+    from pti_pipeline.steps.register import register
+
+    name, version = register(o["run"], o["name"], o["alias"], o["study"])
+    click.echo(f"Registered as models:/{name}@{o['alias']}, version {version}.")
+
+
+@main.command()
+@option("model", "models:/mochi@champion", "Registered version, or a bundle's folder.")
+@option("prompt", "a photo of {}", "{} stands for the character's token.")
+@option("count", 4, "Pictures to draw.", type=click.IntRange(1, 64))
+@option("seed", 0, "Of the first picture.", type=int)
+@option("output", "generated", "Folder for the pictures.")
+@sampling
+@option("base", "", "Base model, if it is elsewhere than at training.")
+@option("device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"]))
+@option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"]))
+def generate(**o: Any) -> None:
+    """Draw pictures of a registered character."""
+    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    from pti_pipeline.steps.generate import generate
+
+    files = generate(
+        _place(o), o["model"], o["prompt"], o["count"], o["seed"], how, Path(o["output"])
+    )
+    click.echo(f"{len(files) - 1} pictures, side by side in {files[-1]}.")
+
+
+@main.group()
+def world() -> None:
+    """Build the embedded world: its models and the demo's pictures."""
+
+
+@world.command("train")
+@option("folder", "world-training", "Folder of the training's state.")
+@option("parts", "", "Parts to train, separated by commas; all by default.")
+@option("seed", 0, "Of every draw.", type=int)
+def world_train(folder: str, parts: str, seed: int) -> None:
+    """Train the embedded model part by part, going on from the state found."""
+    from pti_pipeline.steps.world_training import PARTS, train_world
+
+    chosen = parts.split(",") if parts else PARTS
+    for p in train_world(Path(folder), chosen, seed):
+        click.echo(f"{p.part} {p.step}/{p.steps}  loss {p.loss:.4f}  {p.rate:.0f} samples/s")
+
+
+@world.command("export")
+@option("folder", "world-training", "Folder of the training's state.")
+@option("weights", "world-weights", "Folder to write; a Stable Diffusion folder.")
+def world_export(folder: str, weights: str) -> None:
+    """Put the trained parts together as a folder that diffusers opens."""
+    from pti_pipeline.steps.world_training.export import export_world
+
+    export_world(Path(folder), Path(weights))
+
+
+def _place(o: dict[str, Any]) -> BaseSettings:
+    return BaseSettings(o["base"], o["device"], o["precision"])
+
+
+def _folder(text: str) -> Path:
+    """Resolve a folder, looking for the project's own examples also from elsewhere."""
+    path = Path(text)
+    beside = Path(__file__).parents[1] / text
+    return beside if not path.exists() and beside.is_dir() else path
+
+
+def _one(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if len(rates) != 1:
+        raise click.UsageError("--lr takes one learning rate; use pti sweep --lrs for several")
+    return rates
+
+
+def _store() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"

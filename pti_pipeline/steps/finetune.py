@@ -1,0 +1,131 @@
+"""The fine-tuning step: LoRAs around a frozen pivot, for K experiments in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tqdm import tqdm
+
+from pti_pipeline import lora
+from pti_pipeline.batches import prepare
+from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
+from pti_pipeline.data import load_subject
+from pti_pipeline.errors import DivergedError, ModelError, UsageError
+from pti_pipeline.evaluation import Characters, preview
+from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
+from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, SampleSettings
+from pti_pipeline.tracking.find import Found, fetch, get_run
+from pti_pipeline.tracking.members import open_runs, recorded
+from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tuning import finetune
+
+
+def run_finetunings(
+    where: BaseSettings,
+    pivot_run: str,
+    images: Path | None,
+    experiments: Sequence[FinetuneSettings],
+    sample_every: int,
+    study: str = "",
+    sweep: str = "",
+) -> list[str]:
+    """Train one LoRA for each experiment and log each as a run; return the runs' ids.
+
+    Parameters
+    ----------
+    where : BaseSettings
+        The base must be the one that the pivot was inverted on.
+    pivot_run : str
+        Run id of an inversion.
+    images : Path, optional
+        The inversion's own folder by default.
+    experiments : sequence of FinetuneSettings
+        May differ in learning rate and seed.
+    sample_every, study, sweep
+        As for :func:`pti_pipeline.steps.invert.run_inversions`.
+
+    Raises
+    ------
+    UsageError, ModelError
+        If the run holds no pivot, or the base is another.
+    DivergedError
+        If no experiment ended with finite weights.
+    """
+    found = _pivot_run(pivot_run)
+    base = load(where.base, where.device, where.precision)
+    if base.fingerprint != found.tags["pti.base_fingerprint"]:
+        raise ModelError(
+            "E404",
+            f"the pivot was inverted on base '{found.tags['pti.base']}', not on '{where.base}'",
+            f"use --base {found.tags['pti.base']}",
+        )
+    folder = images or Path(found.tags["pti.images"])
+    subject = load_subject(folder, base.resolution)
+    tags = {
+        "pti.step": "finetune",
+        "pti.study": study,
+        "pti.sweep": sweep,
+        "pti.pivot": found.id,
+        "pti.data_fingerprint": subject.fingerprint,
+        "pti.images": str(folder.resolve()),
+        **{
+            k: found.tags[k]
+            for k in ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
+        },
+    }
+    first = experiments[0]
+    shared = {**asdict(where), "pivot": found.id, "images": folder}
+    names = [f"finetune lr={e.lr:g} seed={e.seed}" for e in experiments]
+    with TemporaryDirectory() as temporary:
+        file = fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary))
+        pivot = load_pivot(file)
+        material = prepare(base, subject, placeholder_tokens(pivot.token, len(pivot.embedding)))
+        params = [{**shared, **asdict(e)} for e in experiments]
+        with open_runs(names, params, tags, not sweep) as runs:
+            seeds = [e.seed for e in experiments]
+            adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
+            moments = recorded(runs, finetune(base, adapter, material, pivot, experiments))
+            for moment in tqdm(moments, "fine-tuning", first.steps, unit="step", mininterval=2):
+                if moment.step == first.steps or (sample_every and moment.step % sample_every == 0):
+                    _log_samples(runs, base, pivot, moment.step)
+            healthy = [_finish(run, base, adapter, k, file) for k, run in enumerate(runs)]
+            if not any(healthy):
+                raise DivergedError("E901", "the tuning diverged", "use a smaller learning rate")
+            return [run.id for run in runs]
+
+
+def _pivot_run(run_id: str) -> Found:
+    found = get_run(run_id)
+    found = get_run(found.tags.get("pti.choice", found.id))
+    if found.tags.get("pti.step") != "invert":
+        raise UsageError(
+            "E211", f"run '{found.name}' ({run_id}) is no inversion", "give a run of invert"
+        )
+    return found
+
+
+def _log_samples(runs: Sequence[Run], base: BaseModel, pivot: Pivot, step: int) -> None:
+    who = Characters(pivot.token, pivot.embedding.expand(len(runs), -1, -1))
+    for run, picture in zip(runs, preview(base, who, SampleSettings()), strict=True):
+        run.log_image("samples", picture, step)
+
+
+def _finish(run: Run, base: BaseModel, adapter: lora.Adapter, k: int, pivot_file: Path) -> bool:
+    """Log the LoRA, and the pivot's own file, unless it diverged; return whether it is finite."""
+    state = lora.peft_state(adapter, k)
+    healthy = all(bool(torch.isfinite(value).all()) for value in state.values())
+    run.set_tags({"pti.outcome": "finished" if healthy else "diverged"})
+    if healthy:
+        config = adapter.config
+        facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
+        with TemporaryDirectory() as folder:
+            base.save_lora(state, facts, Path(folder))
+            run.log_artifact(Path(folder) / LORA_FILE, "lora")
+        run.log_artifact(pivot_file, "pivot")
+    return healthy

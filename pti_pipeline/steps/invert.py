@@ -1,0 +1,110 @@
+"""The inversion step: a folder of pictures to a pivot, for K experiments in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pti_pipeline.batches import prepare
+from pti_pipeline.bundle import PIVOT_FILE
+from pti_pipeline.data import load_subject
+from pti_pipeline.errors import DivergedError
+from pti_pipeline.evaluation import Characters, preview
+from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.inversion import invert
+from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
+from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings
+from pti_pipeline.tracking.members import open_runs, recorded
+from pti_pipeline.tracking.runs import Run
+
+
+def run_inversions(
+    where: BaseSettings,
+    images: Path,
+    token: str,
+    initializer: str,
+    experiments: Sequence[InvertSettings],
+    sample_every: int,
+    study: str = "",
+    sweep: str = "",
+) -> list[str]:
+    """Learn one pivot for each experiment and log each as a run; return the runs' ids.
+
+    Parameters
+    ----------
+    where : BaseSettings
+    images : Path
+        Folder of the subject's pictures.
+    token, initializer : str
+        Placeholder token, and the word it starts from.
+    experiments : sequence of InvertSettings
+        May differ in learning rate and seed.
+    sample_every : int
+        Steps between two sample grids; 0 draws one at the end only.
+    study, sweep : str
+        Run ids of the study and sweep that these belong to.
+
+    Raises
+    ------
+    DivergedError
+        If no experiment ended with finite weights.
+    """
+    base = load(where.base, where.device, where.precision)
+    base.check_token(token)
+    row = base.initializer_row(initializer)
+    subject = load_subject(images, base.resolution)
+    first = experiments[0]
+    vectors = row.expand(len(experiments), first.vectors, -1).clone()
+    start = vectors[0].clone()
+    material = prepare(base, subject, placeholder_tokens(token, first.vectors))
+    tags = {
+        "pti.step": "invert",
+        "pti.study": study,
+        "pti.sweep": sweep,
+        "pti.base": where.base,
+        "pti.base_fingerprint": base.fingerprint,
+        "pti.data_fingerprint": subject.fingerprint,
+        "pti.images": str(images.resolve()),
+        "pti.token": token,
+        "pti.initializer": initializer,
+    }
+    shared = {**asdict(where), "images": images, "token": token, "initializer": initializer}
+    names = [f"invert lr={e.lr:g} seed={e.seed}" for e in experiments]
+    with open_runs(names, [{**shared, **asdict(e)} for e in experiments], tags, not sweep) as runs:
+        moments = recorded(runs, invert(base, material, vectors, experiments))
+        for moment in tqdm(moments, "inverting", first.steps, unit="step", mininterval=2):
+            if moment.step == first.steps or (sample_every and moment.step % sample_every == 0):
+                _log_samples(runs, base, token, vectors, moment.step)
+        healthy = [
+            _finish(run, Pivot(token, initializer, learned.detach().cpu(), start.cpu()))
+            for run, learned in zip(runs, vectors, strict=True)
+        ]
+        if not any(healthy):
+            raise DivergedError("E901", "the inversion diverged", "use a smaller learning rate")
+        return [run.id for run in runs]
+
+
+def _log_samples(
+    runs: Sequence[Run], base: BaseModel, token: str, vectors: Tensor, step: int
+) -> None:
+    grids = preview(base, Characters(token, vectors.detach()), SampleSettings())
+    for run, picture in zip(runs, grids, strict=True):
+        run.log_image("samples", picture, step)
+
+
+def _finish(run: Run, pivot: Pivot) -> bool:
+    """Log the pivot unless it diverged; return whether it is finite."""
+    healthy = bool(torch.isfinite(pivot.embedding).all())
+    run.set_tags({"pti.outcome": "finished" if healthy else "diverged"})
+    if healthy:
+        with TemporaryDirectory() as folder:
+            save_pivot(pivot, Path(folder) / PIVOT_FILE)
+            run.log_artifact(Path(folder) / PIVOT_FILE, "pivot")
+    return healthy

@@ -1,0 +1,49 @@
+"""Puts the trained parts together: a Stable Diffusion folder, the CLIP model and the reader."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from pti_pipeline.checkpoint import load_tensors
+from pti_pipeline.steps.world_training.denoiser import new_denoiser, new_scheduler
+
+
+def export_world(folder: Path, weights: Path) -> None:
+    """Write the parts found in the training's ``folder`` to ``weights``, in half precision.
+
+    A denoiser that is still being trained is taken as its average stands.
+    """
+    unet = _denoiser(folder)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(weights)
+    if (folder / "clip").is_dir():
+        CLIPModel.from_pretrained(folder / "clip").half().save_pretrained(weights / "clip")
+    if (folder / "reader").is_dir():
+        shutil.copytree(folder / "reader", weights / "reader", dirs_exist_ok=True)
+
+
+def _denoiser(folder: Path) -> UNet2DConditionModel:
+    if (folder / "unet").is_dir():
+        return UNet2DConditionModel.from_pretrained(folder / "unet")
+    tensors, _ = load_tensors(folder / "denoiser.state.safetensors")
+    vae = AutoencoderKL.load_config(folder / "vae")
+    unet = new_denoiser(vae["sample_size"] // 4, seed=0)
+    prefix = "average/"
+    unet.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    return unet

@@ -1,0 +1,126 @@
+"""The whole study: sweep the inversion, choose the pivot, sweep the tuning, choose, register."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+from pti_pipeline.errors import PtiError
+from pti_pipeline.tracking.find import Found, find_runs, get_run
+from pti_pipeline.tracking.runs import open_run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study does, in the words of the steps' own options."""
+
+    images: str
+    token: str
+    initializer: str
+    inversion_lrs: str
+    tuning_lrs: str
+    steps: int
+    batch_size: int
+    vectors: int
+    rank: int
+    alpha: float
+    seeds: str
+    samples: int
+    edit_seeds: int
+    sample_every: int
+    name: str
+    alias: str
+    base: str
+    device: str
+    precision: str
+
+
+class StepFailed(PtiError):
+    """A step's process ended with an error, which it has told."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__("E903", f"{step} failed", "see its message above")
+        self.exit_code = code
+
+
+def main(plan: Plan) -> str:
+    """Run every step as its own process; return the closing table.
+
+    Raises
+    ------
+    StepFailed
+        With the failed step's exit code.
+    """
+    clock = time.monotonic()
+    with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
+        place = {"base": plan.base, "device": plan.device, "precision": plan.precision}
+        training = {
+            **place,
+            "images": plan.images,
+            "steps": plan.steps,
+            "batch_size": plan.batch_size,
+            "seeds": plan.seeds,
+            "sample_every": plan.sample_every,
+        }
+        subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
+        chosen = {}
+        for stage, own in (
+            ("invert", {**subject, "lrs": plan.inversion_lrs}),
+            ("finetune", {"lrs": plan.tuning_lrs, "rank": plan.rank, "alpha": plan.alpha}),
+        ):
+            if stage == "finetune":
+                own["pivot"] = chosen["invert"].id
+            _step("sweep", run.id, {"stage": stage, **training, **own})
+            sweep = find_runs(study=run.id, step="sweep", stage=stage)[-1]
+            measured = {"run": sweep.id, "samples": plan.samples, "edit_seeds": plan.edit_seeds}
+            _step("evaluate", run.id, {**place, **measured})
+            _step("select", run.id, {"run": sweep.id})
+            chosen[stage] = get_run(get_run(sweep.id).tags["pti.choice"])
+        final = chosen["finetune"].id
+        _step("register", run.id, {"run": final, "name": plan.name, "alias": plan.alias})
+        registered = find_runs(study=run.id, step="register")[-1]
+        model, version = registered.tags["pti.model"], registered.tags["pti.version"]
+        table = _table(chosen, model, version, plan.alias, time.monotonic() - clock)
+        run.log_text(table, "report.md")
+        run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
+        return table
+
+
+def _step(step: str, study: str, options: dict[str, object]) -> None:
+    """Run an entry point's command in a process of its own."""
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    command = [sys.executable, "-m", "pti_pipeline", step, *words, f"--study={study}"]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise StepFailed(step, code)
+
+
+def _table(
+    chosen: dict[str, Found], model: str, version: str, alias: str, seconds: float
+) -> str:
+    columns = {
+        "learning rate": "train/lr",
+        "distance": "distance/delta_norm",
+        "lr x steps": "distance/lr_x_steps",
+        "bank gain": "reconstruction/bank_gain",
+        "appearance": "reconstruction/appearance",
+        "obedience": "editability/obedience",
+        "leak AUC": "leak/class_auc",
+    }
+    rows = [["", *(run.name.split()[0] for run in chosen.values())]]
+    for label, key in columns.items():
+        values = [run.metrics.get(key) for run in chosen.values()]
+        rows.append([label, *("-" if v is None else f"{v:.4g}" for v in values)])
+    lines = ["| " + " | ".join(f"{cell:<14}" for cell in row) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join(["-" * 16] * 3) + "|")
+    token = chosen["invert"].tags["pti.token"]
+    lines += [
+        "",
+        f"Registered as `models:/{model}@{alias}`, version {version}, "
+        f"after {seconds / 60:.1f} minutes.",
+        f"Draw it:  pti generate --model models:/{model}@{alias} "
+        f"--prompt 'a photo of {token} on the beach'",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""The runs of a pack: K experiments trained in one pass, each with a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from pti_pipeline.inversion import Moment
+from pti_pipeline.tracking.runs import Run, open_run
+
+EVERY = 50
+"""Steps whose numbers are fetched from the device and logged together."""
+
+
+@contextmanager
+def open_runs(
+    names: Sequence[str],
+    params: Sequence[Mapping[str, object]],
+    tags: Mapping[str, object],
+    own: bool,
+) -> Iterator[list[Run]]:
+    """Open one run for each experiment; they end together. See :func:`open_run`."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(open_run(name, values, tags, own))
+            for name, values in zip(names, params, strict=True)
+        ]
+
+
+def recorded(runs: Sequence[Run], moments: Iterable[Moment]) -> Iterator[Moment]:
+    """Pass moments on, logging each experiment's numbers in its run, :data:`EVERY` at a time."""
+    waiting: list[Moment] = []
+    for moment in moments:
+        waiting.append(moment)
+        if len(waiting) == EVERY:
+            _log(runs, waiting)
+            waiting = []
+        yield moment
+    if waiting:
+        _log(runs, waiting)
+
+
+def _log(runs: Sequence[Run], moments: Sequence[Moment]) -> None:
+    names = list(moments[0].metrics)
+    table = torch.stack(
+        [torch.stack([m.metrics[name].double() for name in names]) for m in moments]
+    ).tolist()
+    for k, run in enumerate(runs):
+        for moment, rows in zip(moments, table, strict=True):
+            run.log_metrics(dict(zip(names, [row[k] for row in rows], strict=True)), moment.step)
+        run.flush()

@@ -1,0 +1,24 @@
+"""Adds to runs that have ended: an evaluation's numbers, a selection's verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from mlflow.entities import Metric, RunTag
+
+from pti_pipeline.tracking.find import Found
+from pti_pipeline.tracking.store import connect
+
+
+def add_metrics(run: Found, values: Mapping[str, float]) -> None:
+    """Log numbers at the last step of a run's training."""
+    now, step = int(time.time() * 1000), int(run.params.get("steps", 0))
+    batch = [Metric(key, float(value), now, step) for key, value in values.items()]
+    connect().log_batch(run.id, metrics=batch)
+
+
+def add_tags(run: Found, values: Mapping[str, object]) -> None:
+    """Set tags of a run."""
+    tags = [RunTag(key, str(value)) for key, value in values.items()]
+    connect().log_batch(run.id, tags=tags)
