@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from pti_pipeline.randomness import generator
 from pti_pipeline.steps.world_training.corpus import Corpus
@@ -62,16 +63,22 @@ def train_autoencoder(
 def whiten(model: AutoencoderKL, corpus: Corpus, count: int = 512) -> None:
     """Fold each latent channel's mean and spread into the 1x1 convolutions at the bottleneck.
 
-    Exact up to rounding: the decoder sees what it saw, and ``scaling_factor`` stays 1.
+    Exact up to rounding: the decoder sees what it saw, and ``scaling_factor`` stays 1. A channel
+    whose posterior is wider than the data, which the decoder has learned to ignore, is silenced
+    instead: it would be noise of many times the others' size.
     """
     pixels = corpus.pixels(corpus.rows("whiten", 0, count))
-    latents = torch.cat([model.encode(part).latent_dist.mean for part in pixels.split(64)])
+    posteriors = [model.encode(part).latent_dist for part in pixels.split(64)]
+    latents = torch.cat([p.mean for p in posteriors])
+    width = torch.cat([p.std for p in posteriors]).mean((0, 2, 3))
     mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     into, out = model.quant_conv, model.post_quant_conv
-    assert isinstance(into, nn.Conv2d) and isinstance(out, nn.Conv2d) and out.bias is not None
-    assert into.bias is not None
+    out.bias += out.weight[:, :, 0, 0] @ mean
+    out.weight *= spread[None, :, None, None]
     into.weight[:CHANNELS] /= spread[:, None, None, None]
     into.bias[:CHANNELS] = (into.bias[:CHANNELS] - mean) / spread
     into.bias[CHANNELS:] -= 2 * spread.log()
-    out.bias += out.weight[:, :, 0, 0] @ mean
-    out.weight *= spread[None, :, None, None]
+    ignored = torch.nonzero(width > spread).flatten()
+    out.weight[:, ignored] = 0.0
+    into.weight[ignored], into.bias[ignored] = 0.0, 0.0
+    into.weight[CHANNELS + ignored], into.bias[CHANNELS + ignored] = 0.0, math.log(1e-4)

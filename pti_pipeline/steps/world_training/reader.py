@@ -17,7 +17,7 @@ from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, tra
 from pti_pipeline.steps.world_training.text_tower import draw_weights
 from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
 
-SCHEDULE = Schedule(steps=5000, batch=64, lr=2e-3, flat=0.4, decay=0.995)
+SCHEDULE = Schedule(steps=2500, batch=64, lr=2e-3, flat=0.4, decay=0.995)
 PLACE_WEIGHT = 20.0
 
 
