@@ -1,0 +1,49 @@
+# make demo   the whole study on the embedded model, in a few minutes, no GPU and no network needed
+# make test   everything that must hold
+PYTHON ?= python3.11
+BIN := .venv/bin
+# A short study: 300 steps where the default is 1000, and few samples.
+DEMO := -P steps=300 -P samples=64 -P edit_seeds=2 -P sample_every=150
+
+.PHONY: help setup demo ui test test-all world clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup: .venv/ready
+
+.venv/ready: setup.cfg pyproject.toml
+	@echo "== Setting up .venv (once; downloads torch, diffusers and MLflow) =="
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+demo: setup
+	@echo "== The study of examples/mochi on the embedded model: 300 steps, not the usual 1000 =="
+	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI=sqlite:///mlflow.db \
+		$(BIN)/mlflow run . --env-manager local --experiment-name pti $(DEMO)
+
+ui: setup
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+test: setup
+	@echo "== Style and types =="
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@echo "== Floors =="
+	$(BIN)/lint-imports
+	@echo "== Tests =="
+	$(BIN)/pytest -n 2
+
+test-all: test
+	@echo "== Slow tests =="
+	$(BIN)/pytest -m slow -rs
+
+world: setup
+	$(BIN)/torchrun --nproc-per-node $$(nproc) -m pti_pipeline world train
+	$(BIN)/pti world export --weights=pti_pipeline/world/weights
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
