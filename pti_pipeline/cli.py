@@ -38,9 +38,17 @@ def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command
 def place(command: Command) -> Command:
     """Add the options of every step that uses the base model."""
     for wrap in (
-        option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])),
-        option("device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])),
-        option("base", "world", "Base model: world (embedded), a folder, a .safetensors file or a hub id."),
+        option(
+            "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
+        ),
+        option(
+            "device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])
+        ),
+        option(
+            "base",
+            "world",
+            "Base model: world (embedded), a folder, a .safetensors file or a hub id.",
+        ),
     ):
         command = wrap(command)
     return command
@@ -54,7 +62,12 @@ def study(command: Command) -> Command:
 def training(command: Command) -> Command:
     """Add the options of every training."""
     for wrap in (
-        option("sample-every", 250, "Steps between two sample grids; 0: one at the end.", type=click.IntRange(0)),
+        option(
+            "sample-every",
+            250,
+            "Steps between two sample grids; 0: one at the end.",
+            type=click.IntRange(0),
+        ),
         option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
         option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
     ):
@@ -115,7 +128,9 @@ def main() -> None:
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @option("seeds", "0", "Seeds of each sweep.")
-@option("samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8))
+@option(
+    "samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8)
+)
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the new version gets.")
@@ -130,7 +145,9 @@ def main_command(**options: Any) -> None:
     if options["steps"] != STEPS:
         click.echo(f"Trains {options['steps']} steps where the default is {STEPS}.")
     click.echo("\n" + main(Plan(**options)))
-    click.echo(f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}")
+    click.echo(
+        f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}"
+    )
 
 
 @main.command()
@@ -152,14 +169,21 @@ def invert(**o: Any) -> None:
     from pti_pipeline.steps.invert import run_inversions
 
     (run,) = run_inversions(
-        _place(o), _folder(o["images"]), o["token"], o["initializer"], [settings],
-        o["sample_every"], o["study"],
+        _place(o),
+        _folder(o["images"]),
+        o["token"],
+        o["initializer"],
+        [settings],
+        o["sample_every"],
+        o["study"],
     )
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
 
 
 @main.command()
-@click.option("--pivot", required=True, help="Run id of an inversion, or of a sweep that chose one.")
+@click.option(
+    "--pivot", required=True, help="Run id of an inversion, or of a sweep that chose one."
+)
 @option("images", "", "Folder of pictures; the inversion's own by default.")
 @option("lr", 0.0003, "Learning rate.", type=str)
 @training
@@ -171,9 +195,7 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = FinetuneSettings(
-        lr, o["steps"], o["batch_size"], o["seed"], o["rank"], o["alpha"]
-    )
+    settings = FinetuneSettings(lr, o["steps"], o["batch_size"], o["seed"], o["rank"], o["alpha"])
     from pti_pipeline.steps.finetune import run_finetunings
 
     images = _folder(o["images"]) if o["images"] else None
@@ -205,20 +227,21 @@ def sweep(**o: Any) -> None:
 
         inversions = [InvertSettings(lr, *shared, seed, o["vectors"]) for lr, seed in grid]
         run = sweep_inversion(
-            _place(o), _folder(o["images"]), o["token"], o["initializer"], inversions,
-            o["sample_every"], o["study"],
+            _place(o),
+            _folder(o["images"]),
+            o["token"],
+            o["initializer"],
+            inversions,
+            o["sample_every"],
+            o["study"],
         )
     else:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
         from pti_pipeline.studies.sweep import sweep_finetuning
 
-        tunings = [
-            FinetuneSettings(lr, *shared, seed, o["rank"], o["alpha"]) for lr, seed in grid
-        ]
-        run = sweep_finetuning(
-            _place(o), o["pivot"], None, tunings, o["sample_every"], o["study"]
-        )
+        tunings = [FinetuneSettings(lr, *shared, seed, o["rank"], o["alpha"]) for lr, seed in grid]
+        run = sweep_finetuning(_place(o), o["pivot"], None, tunings, o["sample_every"], o["study"])
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
 
 
@@ -250,7 +273,9 @@ def select(**o: Any) -> None:
 
 
 @main.command()
-@click.option("--run", required=True, help="Run id of a finetune run, or of a sweep that chose one.")
+@click.option(
+    "--run", required=True, help="Run id of a finetune run, or of a sweep that chose one."
+)
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the version gets.")
 @study
@@ -309,6 +334,21 @@ def world_export(folder: str, weights: str) -> None:
     from pti_pipeline.steps.world_training.export import export_world
 
     export_world(Path(folder), Path(weights))
+
+
+@world.command("draw")
+@option("folder", EXAMPLE, "Folder to write.")
+@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16))
+def world_draw(folder: str, size: int) -> None:
+    """Draw the demo's pictures: six views of a character that the base model never saw."""
+    from PIL import Image
+
+    from pti_pipeline.world import render
+    from pti_pipeline.world.subjects import mochi
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for index, picture in enumerate(render(mochi(), size)):
+        Image.fromarray(picture).save(Path(folder) / f"{index + 1}.png")
 
 
 def _place(o: dict[str, Any]) -> BaseSettings:

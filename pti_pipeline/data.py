@@ -63,9 +63,7 @@ def load_subject(folder: Path, size: int) -> Subject:
     """
     if not folder.is_dir():
         raise DataError("E301", f"no folder '{folder}'", "give a folder with 4 to 20 pictures")
-    paths = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."
-    )
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
     if not paths:
         hint = f"put 4 to 20 pictures in it ({', '.join(sorted(SUFFIXES))})"
         raise DataError("E301", f"no picture in '{folder}'", hint)
@@ -77,7 +75,8 @@ def load_subject(folder: Path, size: int) -> Subject:
             bad.append(f"{path.name} ({error})")
     if bad:
         raise DataError(
-            "E302", f"can't read {len(bad)} of {len(paths)} pictures: {'; '.join(bad)}",
+            "E302",
+            f"can't read {len(bad)} of {len(paths)} pictures: {'; '.join(bad)}",
             "replace or remove them",
         )
     captions = _captions(folder, paths)

@@ -76,7 +76,9 @@ def efficiency(travelled: Tensor, lr_x_steps: Tensor, parameters: int) -> Tensor
     return travelled / (parameters**0.5 * lr_x_steps.double())
 
 
-def report(travelled: Tensor, path: Tensor, lr_x_steps: Tensor, parameters: int) -> dict[str, Tensor]:
+def report(
+    travelled: Tensor, path: Tensor, lr_x_steps: Tensor, parameters: int
+) -> dict[str, Tensor]:
     """Distances that every training logs at every step, by their logged names."""
     return {
         "distance/lr_x_steps": lr_x_steps.double(),

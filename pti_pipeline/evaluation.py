@@ -99,9 +99,7 @@ def preview(base: BaseModel, who: Characters, how: SampleSettings) -> list[NDArr
     return [grid(part, len(PREVIEW_SEEDS)) for part in to_uint8(images)]
 
 
-def reconstruction(
-    base: BaseModel, who: Characters, subject: Subject
-) -> list[dict[str, float]]:
+def reconstruction(base: BaseModel, who: Characters, subject: Subject) -> list[dict[str, float]]:
     """Loss, SSIM and PSNR on a fixed bank of noised training pictures, for each character.
 
     The clean picture predicted at a quarter, half and three quarters of the noise is held

@@ -72,5 +72,7 @@ def sweep_figure(
         axes.tick_params(labelsize=8)
         axes.grid(color=GRID, linewidth=0.5)
         axes.set_axisbelow(True)
-    figure.suptitle(f"{title} — against the {reference}; chosen: dashed", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(
+        f"{title} — against the {reference}; chosen: dashed", fontsize=10, x=0.01, ha="left"
+    )
     return figure

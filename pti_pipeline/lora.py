@@ -100,7 +100,7 @@ def attach(
     UsageError
         If no layer matches.
     """
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))  # type: ignore[arg-type]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
     linears = {
         name: module
         for name, module in denoiser.named_modules()

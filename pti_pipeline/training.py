@@ -47,7 +47,7 @@ class FlatAdam:
         offset = 0
         for p in parameters:
             window = slice(offset, offset := offset + math.prod(p.shape[1:]))
-            p.requires_grad_(False).set_(self.values[:, window].unflatten(1, p.shape[1:]))  # type: ignore[call-overload]
+            p.requires_grad_(False).set_(self.values[:, window].unflatten(1, p.shape[1:]))
             p.requires_grad_(True)
             p.grad = self.gradients[:, window].unflatten(1, p.shape[1:])
 
@@ -87,5 +87,5 @@ def optimise(
     optimizer = FlatAdam(parameters, lr)
     for step in range(steps):
         losses = loss(step)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         yield Record(step + 1, losses.detach(), lr, optimizer.step())

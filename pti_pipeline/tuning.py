@@ -70,11 +70,12 @@ def finetune(
     lr = torch.tensor([e.lr for e in experiments], device=base.device)
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
-    before = [[t.clone() for t in side] for side in sides()]
+    was_downs, was_ups = ([t.clone() for t in side] for side in sides())
     for record in optimise(adapter.parameters, loss, lr, first.steps):
         downs, ups = sides()
-        path = path + distance.lora_step_norm(downs, ups, *before, scale)
-        before, nominal = [[t.clone() for t in downs], [t.clone() for t in ups]], nominal + lr
+        path = path + distance.lora_step_norm(downs, ups, was_downs, was_ups, scale)
+        was_downs, was_ups = [t.clone() for t in downs], [t.clone() for t in ups]
+        nominal = nominal + lr
         travelled = distance.lora_delta_norm(downs, ups, scale)
         metrics = {"train/loss": record.loss, "train/lr": record.lr}
         metrics |= distance.report(travelled, path, nominal, size)

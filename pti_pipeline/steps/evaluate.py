@@ -124,9 +124,7 @@ class _Meter:
             evaluation.read_all(self.reader, plain), evaluation.read_all(self.reader, edits), bank
         )
 
-    def compare(
-        self, tuned: Measured, references: dict[str, Measured]
-    ) -> list[dict[str, float]]:
+    def compare(self, tuned: Measured, references: dict[str, Measured]) -> list[dict[str, float]]:
         """Metrics of each character, by logged name."""
         nearest = list(references.values())[-1]
         before = references["class"].bank[0]["reconstruction/bank_loss"]

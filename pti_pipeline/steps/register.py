@@ -52,8 +52,13 @@ def register(run_id: str, name: str, alias: str, study: str = "") -> tuple[str, 
             }
             tags = {k: v for k, v in found.tags.items() if k.startswith("pti.")}
             version = registry.register(
-                name, bundle, found.id, f"a photo of {token}", {**tags, **facts},
-                _card(found, token), alias,
+                name,
+                bundle,
+                found.id,
+                f"a photo of {token}",
+                {**tags, **facts},
+                _card(found, token),
+                alias,
             )
         run.set_tags({"pti.model": name, "pti.version": version})
     return name, version

@@ -65,7 +65,7 @@ def main(plan: Plan) -> str:
             "sample_every": plan.sample_every,
         }
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
-        chosen = {}
+        chosen: dict[str, Found] = {}
         for stage, own in (
             ("invert", {**subject, "lrs": plan.inversion_lrs}),
             ("finetune", {"lrs": plan.tuning_lrs, "rank": plan.rank, "alpha": plan.alpha}),
@@ -97,9 +97,7 @@ def _step(step: str, study: str, options: dict[str, object]) -> None:
         raise StepFailed(step, code)
 
 
-def _table(
-    chosen: dict[str, Found], model: str, version: str, alias: str, seconds: float
-) -> str:
+def _table(chosen: dict[str, Found], model: str, version: str, alias: str, seconds: float) -> str:
     columns = {
         "learning rate": "train/lr",
         "distance": "distance/delta_norm",

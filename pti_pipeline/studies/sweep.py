@@ -25,9 +25,7 @@ def sweep_inversion(
     tags = {"pti.step": "sweep", "pti.stage": "invert", "pti.study": study}
     params = {**asdict(where), "images": images, "token": token, "initializer": initializer}
     with open_run("sweep invert", {**params, **_axes(experiments)}, tags) as run:
-        run_inversions(
-            where, images, token, initializer, experiments, sample_every, study, run.id
-        )
+        run_inversions(where, images, token, initializer, experiments, sample_every, study, run.id)
         return run.id
 
 

@@ -124,4 +124,3 @@ def _signature() -> ModelSignature:
 
 def _plain(library: str) -> str:
     return installed(library).split("+")[0]
-

@@ -27,7 +27,10 @@ class Character(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         chosen = {"seed": 0, "steps": 20, "guidance": 3.0, **(params or {})}
         prompts = [str(text) for text in model_input["prompt"]]
         pictures = draw(
-            self.bundle, prompts, [int(chosen["seed"])], int(chosen["steps"]),
+            self.bundle,
+            prompts,
+            [int(chosen["seed"])],
+            int(chosen["steps"]),
             float(chosen["guidance"]),
         )
         return pd.DataFrame({"png": [_png(picture) for picture in pictures]})

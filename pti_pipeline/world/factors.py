@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from dataclasses import replace as replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +165,11 @@ def _is_held_out(species: NDArray[np.int64], color: NDArray[np.int64]) -> NDArra
     return np.any([(species == s) & (color == c) for s, c in pairs], axis=0)
 
 
-def _redraw(values, refused, rng):  # type: ignore[no-untyped-def]
+def _redraw(
+    values: NDArray[np.int64],
+    refused: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
     while (rows := refused(values)).any():
         values = values.copy()
         values[rows] = rng.integers(0, len(COLORS), rows.sum())

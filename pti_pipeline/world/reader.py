@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ class Reader(nn.Module):
         self.size = size
         widths = (3, width, 2 * width, 3 * width, 4 * width)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
         flat = widths[-1] * (size // 16) ** 2
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 256), nn.SiLU())

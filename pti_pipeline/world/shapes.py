@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]
 """Signed distance at every pixel, shape (n or 1, S, S), in fractions of the side; inside < 0."""
+
+Length = float | Field
+"""One for all pictures, or one each, shape (n, 1, 1)."""
 
 
 class Canvas:
@@ -39,25 +42,37 @@ def per_picture(values: ArrayLike) -> NDArray[np.float32]:
     return np.asarray(values, np.float32)[:, None, None]
 
 
-def box(x, y, cx, cy, half_width, half_height, radius=0.0):  # type: ignore[no-untyped-def]
+def box(
+    x: Field,
+    y: Field,
+    cx: Length,
+    cy: Length,
+    half_width: Length,
+    half_height: Length,
+    radius: float = 0.0,
+) -> Field:
     """Axis-aligned rectangle with rounded corners."""
     qx, qy = np.abs(x - cx) - half_width + radius, np.abs(y - cy) - half_height + radius
     outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
     return outside + np.minimum(np.maximum(qx, qy), 0) - radius
 
 
-def ellipse(x, y, cx, cy, rx, ry):  # type: ignore[no-untyped-def]
+def ellipse(x: Field, y: Field, cx: Length, cy: Length, rx: Length, ry: Length) -> Field:
     """Ellipse; the distance is approximate away from the outline."""
     return (np.hypot((x - cx) / rx, (y - cy) / ry) - 1) * np.minimum(rx, ry)
 
 
-def triangle(x, y, cx, base, height, half_width):  # type: ignore[no-untyped-def]
+def triangle(
+    x: Field, y: Field, cx: Length, base: Length, height: Length, half_width: Length
+) -> Field:
     """Isosceles triangle standing on ``y = base``, its tip ``height`` above."""
     side = np.abs(x - cx) * height - (y - (base - height)) * half_width
     return np.maximum(y - base, side / np.hypot(height, half_width))
 
 
-def segment(x, y, ax, ay, bx, by, radius):  # type: ignore[no-untyped-def]
+def segment(
+    x: Field, y: Field, ax: Length, ay: Length, bx: Length, by: Length, radius: float
+) -> Field:
     """Round-ended stroke from (ax, ay) to (bx, by)."""
     dx, dy = bx - ax, by - ay
     t = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)

@@ -1,4 +1,4 @@
-"""The autoencoder: 48 px pictures to 12 x 12 latents of 8 channels, of zero mean and unit spread."""
+"""The autoencoder: 48 px pictures to 12 x 12 latents of zero mean and unit spread."""
 
 from __future__ import annotations
 

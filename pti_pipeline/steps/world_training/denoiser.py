@@ -60,9 +60,7 @@ def cache_latents(vae: AutoencoderKL, corpus: Corpus, folder: Path) -> Tensor:
     if not path.is_file() and rank() == 0:
         rows = torch.arange(len(corpus.images))
         with torch.no_grad():
-            parts = [
-                vae.encode(corpus.pixels(r)).latent_dist.mean.half() for r in rows.split(128)
-            ]
+            parts = [vae.encode(corpus.pixels(r)).latent_dist.mean.half() for r in rows.split(128)]
         save_file({"latents": torch.cat(parts)}, path)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()

@@ -1,4 +1,4 @@
-"""The one training loop of the world's models: seeded, resumable, averaged, on any number of ranks."""
+"""The one training loop of the world's models: seeded, resumable, on any number of ranks."""
 
 from __future__ import annotations
 

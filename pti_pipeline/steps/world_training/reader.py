@@ -21,9 +21,7 @@ SCHEDULE = Schedule(steps=2500, batch=64, lr=2e-3, flat=0.4, decay=0.995)
 PLACE_WEIGHT = 20.0
 
 
-def train_reader(
-    corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
-) -> Iterator[Progress]:
+def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) -> Iterator[Progress]:
     """Train on classes (cross-entropy) and places (squared error); save ``folder/reader``.
 
     A third of each batch has gone through the autoencoder and a third is blurred and noisy, since

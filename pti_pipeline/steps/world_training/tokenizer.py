@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -41,7 +42,7 @@ def _apply(word: str, rules: Sequence[tuple[str, str]]) -> list[str]:
     rank = {rule: index for index, rule in enumerate(rules)}
     pieces = [*word[:-1], word[-1] + "</w>"]
     while True:
-        pairs = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in rank]
+        pairs = [pair for pair in pairwise(pieces) if pair in rank]
         if not pairs:
             return pieces
         first = min(pairs, key=rank.__getitem__)
