@@ -1,4 +1,4 @@
-"""What a training step draws: for each experiment its own pictures, prompts, timesteps and noise."""
+"""What a training step draws: for each experiment its own rows, prompts, timesteps and noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leak: do samples stand where the training pictures stand, more often than they should?"""
+"""Leak: whether samples stand where the training pictures stand, oftener than they should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pivot: the learned embedding of a placeholder token, and how it is put into a text encoder."""
+"""The pivot: a placeholder token's learned embedding, and how a text encoder reads it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def attached(text_encoder: nn.Module, vectors: Tensor) -> Iterator[None]:
 
 
 def save_pivot(pivot: Pivot, path: Path) -> None:
-    """Write the file that diffusers' ``load_textual_inversion`` reads, start and words beside it."""
+    """Write the file that diffusers' ``load_textual_inversion`` reads, with the start beside it."""
     start = json.dumps(pivot.start[0].tolist())
     metadata = {"token": pivot.token, "initializer": pivot.initializer, "start": start}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,11 +31,11 @@ def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> St
     options: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
     try:
         if source.endswith(".safetensors"):
-            pipeline = StableDiffusionPipeline.from_single_file(source, torch_dtype=dtype)
+            pipeline = StableDiffusionPipeline.from_single_file(source, dtype=dtype)
         else:
             pipeline = StableDiffusionPipeline.from_pretrained(
                 source,
-                torch_dtype=dtype,
+                dtype=dtype,
                 requires_safety_checker=False,
                 local_files_only=Path(source).is_dir(),
                 **options,

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pti_pipeline import distance
+
+
+def source(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_lora(seed=0, experiments=3, rank=4):
+    g = source(seed)
+    shapes = [(10, 7), (5, 12)]
+    downs = [torch.randn(experiments, rank, i, generator=g) for i, _ in shapes]
+    ups = [torch.randn(experiments, o, rank, generator=g) for _, o in shapes]
+    return downs, ups
+
+
+def test_lora_delta_norm_is_the_norm_of_merged_minus_base_weights():
+    downs, ups = random_lora()
+    scale = 2.0
+    found = distance.lora_delta_norm(downs, ups, scale)
+    for k in range(3):
+        moved = []
+        for down, up in zip(downs, ups, strict=True):
+            layer = nn.Linear(down.shape[2], up.shape[1], bias=False).double()
+            merged = layer.weight + scale * up[k].double() @ down[k].double()
+            moved.append((merged - layer.weight).detach())
+        plain = math.sqrt(sum(float(m.square().sum()) for m in moved))
+        assert float(found[k]) == pytest.approx(plain, rel=1e-6)
+
+
+def test_lora_delta_norm_does_not_depend_on_the_gauge():
+    downs, ups = random_lora()
+    turned = distance.lora_delta_norm([d * 8 for d in downs], [u / 8 for u in ups], 1.0)
+    torch.testing.assert_close(turned, distance.lora_delta_norm(downs, ups, 1.0))
+
+
+def test_lora_is_nowhere_at_the_start():
+    downs, ups = random_lora()
+    assert not distance.lora_delta_norm(downs, [u * 0 for u in ups], 1.0).any()
+
+
+def test_lora_step_norm_is_the_norm_of_the_difference():
+    (downs, ups), (was_downs, was_ups) = random_lora(0), random_lora(1)
+    found = distance.lora_step_norm(downs, ups, was_downs, was_ups, 0.5)
+    total = sum(
+        (0.5 * (u.double() @ d.double() - v.double() @ c.double())).square().sum((1, 2))
+        for d, u, c, v in zip(downs, ups, was_downs, was_ups, strict=True)
+    )
+    torch.testing.assert_close(found, total.sqrt(), rtol=1e-6, atol=0)
+
+
+def test_delta_norm_and_angle_of_known_vectors():
+    start = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    now = torch.tensor([[[0.0, 1.0]], [[3.0, 0.0]]])
+    torch.testing.assert_close(
+        distance.delta_norm(now, start), torch.tensor([math.sqrt(2), 2.0]).double()
+    )
+    torch.testing.assert_close(distance.angle(now, start), torch.tensor([90.0, 0.0]).double())
+
+
+def test_norm_ratio_is_against_the_median_row():
+    table = torch.diag(torch.tensor([1.0, 2.0, 9.0]))
+    vectors = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 6.0, 0.0]]])
+    assert distance.norm_ratio(vectors, table).tolist() == [3.0]
+
+
+def test_adam_walks_straight_under_a_constant_gradient_and_at_random_under_noise():
+    steps, size, lr = 400, 2000, torch.tensor([0.01])
+    results = []
+    for noise in (0.0, 1.0):
+        point = torch.zeros(1, size, requires_grad=True)
+        optimizer = torch.optim.Adam([point], lr=0.01)
+        for step in range(steps):
+            g = source(step)
+            point.grad = (1 - noise) + noise * torch.randn(1, size, generator=g)
+            optimizer.step()
+        moved = distance.delta_norm(point.detach(), torch.zeros(1, size))
+        results.append(float(distance.efficiency(moved, lr * steps, size)))
+    straight, wandering = results
+    assert straight == pytest.approx(1.0, abs=1e-3)
+    assert wandering == pytest.approx(1 / math.sqrt(steps), rel=0.25)
+
+
+def test_report_names_every_shared_distance():
+    one = torch.ones(2)
+    values = distance.report(one.double() * 2, one.double() * 4, one * 0.5, 4)
+    assert values["distance/straightness"].tolist() == [0.5, 0.5]
+    assert values["distance/efficiency"].tolist() == [2.0, 2.0]
+    assert values["distance/log10"][0] == pytest.approx(math.log10(2))

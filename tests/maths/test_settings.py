@@ -1,0 +1,45 @@
+import math
+
+import pytest
+
+from pti_pipeline.errors import UsageError
+from pti_pipeline.settings import (
+    FinetuneSettings,
+    InvertSettings,
+    SampleSettings,
+    parse_learning_rates,
+    parse_seeds,
+)
+
+
+@pytest.mark.parametrize("text", ["abc", "", "0.1,,0.2", "0", "-1", "nan", "inf", "0.1;touch X"])
+def test_bad_learning_rates_are_named(text):
+    with pytest.raises(UsageError) as caught:
+        parse_learning_rates(text)
+    assert caught.value.code == "E201"
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_seeds():
+    assert parse_seeds("0,7") == (0, 7)
+    with pytest.raises(UsageError):
+        parse_seeds("0.5")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: InvertSettings(steps=0),
+        lambda: InvertSettings(batch_size=0),
+        lambda: InvertSettings(vectors=0),
+        lambda: InvertSettings(lr=math.inf),
+        lambda: FinetuneSettings(rank=0),
+        lambda: FinetuneSettings(alpha=math.nan),
+        lambda: SampleSettings(guidance=0.5),
+        lambda: SampleSettings(steps=0),
+    ],
+)
+def test_settings_out_of_range_are_refused(make):
+    with pytest.raises(UsageError):
+        make()
