@@ -6,6 +6,7 @@ instant. Every option takes a value, since MLproject can pass no flags.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +28,12 @@ from pti_pipeline.settings import (
 )
 
 EXAMPLE = "examples/mochi"
+
+# Libraries speak up at import; what they say is of no use to someone who runs a command.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
 Command = Callable[..., Any]
 
 

@@ -42,25 +42,28 @@ class FlatAdam:
     def __init__(self, parameters: Sequence[Tensor], lr: Tensor) -> None:
         self.lr, self.updates = lr[:, None], 0
         self.values = torch.cat([p.detach().flatten(1) for p in parameters], 1)
-        self.gradients = torch.zeros_like(self.values)
         self.mean, self.variance = (torch.zeros_like(self.values) for _ in range(2))
         offset = 0
         for p in parameters:
             window = slice(offset, offset := offset + math.prod(p.shape[1:]))
             p.requires_grad_(False).set_(self.values[:, window].unflatten(1, p.shape[1:]))
             p.requires_grad_(True)
-            p.grad = self.gradients[:, window].unflatten(1, p.shape[1:])
 
     @torch.no_grad()
-    def step(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Tensor:
-        """Update, clear the gradients, and return each experiment's step length, shape (K,)."""
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> Tensor:
+        """Update the parameters and return each experiment's step length, shape (K,)."""
         self.updates += 1
-        self.mean.lerp_(self.gradients, 1 - betas[0])
-        self.variance.mul_(betas[1]).addcmul_(self.gradients, self.gradients, value=1 - betas[1])
+        flat = torch.cat([g.flatten(1) for g in gradients], 1)
+        self.mean.lerp_(flat, 1 - betas[0])
+        self.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
         spread = (self.variance / (1 - betas[1] ** self.updates)).sqrt_().add_(eps)
         update = self.lr / (1 - betas[0] ** self.updates) * self.mean / spread
         self.values.sub_(update)
-        self.gradients.zero_()
         return update.norm(dim=1)
 
 
@@ -87,5 +90,5 @@ def optimise(
     optimizer = FlatAdam(parameters, lr)
     for step in range(steps):
         losses = loss(step)
-        losses.sum().backward()
-        yield Record(step + 1, losses.detach(), lr, optimizer.step())
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+        yield Record(step + 1, losses.detach(), lr, optimizer.step(gradients))

@@ -7,6 +7,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -60,13 +61,13 @@ def register(
                 python_model=str(SERVED),
                 artifacts={"bundle": str(bundle)},
                 signature=_signature(),
+                input_example=(pd.DataFrame({"prompt": [prompt]}), {"seed": 0}),
                 pip_requirements=[f"{library}=={_plain(library)}" for library in LIBRARIES],
             )
         version = str(mlflow.register_model(info.model_uri, name).version)
         client.update_model_version(name, version, description)
     for key, value in {**tags, "pti.run": run_id}.items():
         client.set_model_version_tag(name, version, key, str(value))
-    client.set_model_version_tag(name, version, "pti.example", f"`{prompt}`")
     client.set_registered_model_alias(name, alias, version)
     return version
 

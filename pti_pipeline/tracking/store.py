@@ -40,9 +40,9 @@ def connect() -> MlflowClient:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
     mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
     try:
         with _alone(uri):
+            client = MlflowClient()
             client.search_experiments(max_results=1)
     except MlflowException as error:
         raise StoreError(
