@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -32,8 +33,18 @@ def export_world(folder: Path, weights: Path) -> None:
     pipeline.to(torch.float16).save_pretrained(weights)
     if (folder / "clip").is_dir():
         CLIPModel.from_pretrained(folder / "clip").half().save_pretrained(weights / "clip")
+    for config in weights.glob("*/config.json"):
+        _load_in_single_precision(config)
     if (folder / "reader").is_dir():
         shutil.copytree(folder / "reader", weights / "reader", dirs_exist_ok=True)
+
+
+def _load_in_single_precision(config: Path) -> None:
+    """Let transformers load the half-precision file as float32, as diffusers does of itself."""
+    settings = json.loads(config.read_text("utf-8"))
+    if settings.get("dtype") == "float16":
+        settings["dtype"] = "float32"
+        config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _denoiser(folder: Path) -> UNet2DConditionModel:

@@ -1,0 +1,128 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pti_pipeline.cli import main
+
+HEAVY = ("torch", "mlflow", "diffusers", "transformers", "peft", "numpy", "skimage", "matplotlib")
+
+
+def invoke(*words):
+    return CliRunner().invoke(main, words)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from pti_pipeline.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_explains_itself_and_shows_defaults(name):
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+def test_every_option_takes_a_value_and_has_help():
+    for command in main.commands.values():
+        for option in command.params:
+            assert option.help, option.name
+            assert not option.is_flag, option.name
+
+
+def no_runs(folder):
+    from pti_pipeline.tracking.find import find_runs
+
+    return not (folder / "mlflow.db").exists() or find_runs() == []
+
+
+def one_line(result, code, exit_code):
+    lines = [line for line in result.output.splitlines() if line.startswith("error[")]
+    assert result.exit_code == exit_code, result.output
+    assert len(lines) == 1 and lines[0].startswith(f"error[{code}]: ") and "Hint: " in lines[0]
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+@pytest.fixture
+def broken(tmp_path):
+    (tmp_path / "broken").mkdir()
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "broken" / "a.png")
+    (tmp_path / "broken" / "b.png").write_text("no picture")
+    return tmp_path / "broken"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["invert", "--images={empty}"], "E301", 3),
+        (["invert", "--images={broken}"], "E302", 3),
+        (["invert", "--images=nowhere"], "E301", 3),
+        (["invert", "--lr=abc"], "E201", 2),
+        (["invert", "--lr=0"], "E201", 2),
+        (["sweep", "--lrs=0.1,x"], "E201", 2),
+        (["main", "--tuning-lrs=,"], "E201", 2),
+        (["invert", "--token=rabbit"], "E204", 2),
+        (["invert", "--token=two words"], "E203", 2),
+        (["invert", "--initializer=hippopotamus"], "E205", 2),
+        (["invert", "--base={empty}"], "E401", 4),
+        (["finetune", "--pivot=" + "0" * 32], "E210", 2),
+        (["finetune", "--pivot=nonsense"], "E210", 2),
+        (["evaluate", "--run=" + "0" * 32], "E210", 2),
+        (["generate", "--model=nothing"], "E216", 2),
+        (["generate", "--model=models:/nothing@champion"], "E408", 4),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_no_run(
+    store, empty, broken, words, code, exit_code
+):
+    filled = [w.replace("{empty}", str(empty)).replace("{broken}", str(broken)) for w in words]
+    one_line(invoke(*filled), code, exit_code)
+    assert no_runs(store)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["invert", "--steps=0"],
+        ["invert", "--device=tpu"],
+        ["finetune"],
+        ["evaluate", "--run=x", "--samples=many"],
+        ["sweep", "--stage=finetune"],
+        ["invert", "--lr=0.1,0.2"],
+        ["nothing"],
+    ],
+)
+def test_usage_errors_exit_with_2(store, words):
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert no_runs(store)
+
+
+def test_every_error_code_of_the_code_has_a_docs_line():
+    import re
+
+    root = Path(__file__).parents[2]
+    used = {
+        code
+        for path in (root / "pti_pipeline").rglob("*.py")
+        for code in re.findall(r'"(E\d{3})"', path.read_text("utf-8"))
+    }
+    listed = re.findall(r"`(E\d{3})`", (root / "docs/reference/errors.md").read_text("utf-8"))
+    assert used == set(listed)

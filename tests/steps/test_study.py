@@ -1,0 +1,200 @@
+"""The main job for real, on the embedded model, as a user runs it; a few steps only."""
+
+import base64
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from mlflow import MlflowClient
+from PIL import Image
+
+from pti_pipeline.families import WORLD
+from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
+from pti_pipeline.tracking.registry import fetch_bundle
+
+ROOT = Path(__file__).parents[2]
+STUDY = (
+    "main --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 "
+    "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003"
+)
+
+
+def pti(folder, words):
+    command = [sys.executable, "-m", "pti_pipeline", *words]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment.pop("MLFLOW_RUN_ID", None)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Folder and output of one whole study."""
+    folder = tmp_path_factory.mktemp("study")
+    done = pti(folder, STUDY.split())
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.chdir(folder)
+        yield folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def chosen(study):
+    """The chosen inversion and the chosen tuning."""
+    sweeps = {s.tags["pti.stage"]: s for s in find_runs(step="sweep")}
+    return {stage: get_run(sweeps[stage].tags["pti.choice"]) for stage in ("invert", "finetune")}
+
+
+def test_the_closing_table_tells_what_was_chosen(study):
+    _, output = study
+    assert "Trains 6 steps where the default is 1000." in output.splitlines()[0]
+    for word in ("learning rate", "distance", "appearance", "models:/mochi@champion", "version 1"):
+        assert word in output
+    assert "mlflow ui --backend-store-uri" in output
+
+
+def test_every_step_is_a_finished_flat_run_of_the_study(study):
+    (main,) = find_runs(step="main")
+    steps = find_runs(study=main.id)
+    names = [run.tags["pti.step"] for run in steps]
+    assert sorted(set(names)) == ["evaluate", "finetune", "invert", "register", "select", "sweep"]
+    assert (names.count("invert"), names.count("finetune"), names.count("sweep")) == (2, 2, 2)
+    assert {run.status for run in [main, *steps]} == {"FINISHED"}
+    assert not any("mlflow.parentRunId" in run.tags for run in steps)
+
+
+def test_members_log_every_step_and_every_distance(study):
+    for sweep in find_runs(step="sweep"):
+        for run in members(sweep):
+            history = MlflowClient().get_metric_history(run.id, "train/loss")
+            assert [m.step for m in history] == [1, 2, 3, 4, 5, 6]
+            rate = float(run.params["lr"])
+            assert run.metrics["distance/lr_x_steps"] == pytest.approx(6 * rate)
+            for key in ("delta_norm", "log10", "path", "straightness", "efficiency"):
+                assert math.isfinite(run.metrics[f"distance/{key}"])
+            own = "angle" if sweep.tags["pti.stage"] == "invert" else "relative"
+            assert run.metrics[f"distance/{own}"] > 0
+            grids = [f.path for f in MlflowClient().list_artifacts(run.id, "images")]
+            assert sum(path.endswith(".png") for path in grids) == 2
+            for key in (
+                "reconstruction/appearance",
+                "reconstruction/ssim",
+                "reconstruction/bank_gain",
+                "editability/obedience",
+                "leak/class_auc",
+                "diversity/positions",
+            ):
+                assert key in run.metrics
+
+
+def test_the_logged_distance_is_that_of_the_logged_embedding(chosen, tmp_path):
+    from pti_pipeline.pivot import load_pivot
+
+    pivot = load_pivot(fetch(chosen["invert"], "pivot/learned_embeds.safetensors", tmp_path))
+    moved = float((pivot.embedding.double() - pivot.start.double()).norm())
+    assert chosen["invert"].metrics["distance/delta_norm"] == pytest.approx(moved, rel=1e-6)
+
+
+def test_the_pivot_stays_bit_identical_through_the_tuning(chosen, tmp_path):
+    files = [
+        fetch(run, "pivot/learned_embeds.safetensors", tmp_path / stage)
+        for stage, run in chosen.items()
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert chosen["finetune"].tags["pti.pivot"] == chosen["invert"].id
+
+
+def test_choices_are_explained(study, chosen):
+    for run in find_runs(step="select"):
+        assert chosen["invert"].name in run.tags["mlflow.note.content"] or (
+            chosen["finetune"].name in run.tags["mlflow.note.content"]
+        )
+        names = [f.path for f in MlflowClient().list_artifacts(run.id)]
+        assert {"choice.md", "sweep.png"} <= set(names)
+    assert {r.tags["pti.chosen"] for r in find_runs(step="invert")} == {"yes", "no"}
+
+
+def test_plain_diffusers_draws_the_same_picture_as_generate(study, tmp_path):
+    folder, _ = study
+    prompt = "a photo of <mochi> on the beach"
+    words = ["generate", f"--prompt={prompt}", "--count=2", "--seed=5", "--output=drawn"]
+    done = pti(folder, words)
+    assert done.returncode == 0, done.stderr
+    bundle = fetch_bundle("models:/mochi@champion", tmp_path)
+    pipe = StableDiffusionPipeline.from_pretrained(WORLD, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_textual_inversion(str(bundle / "learned_embeds.safetensors"))
+    pipe.load_lora_weights(str(bundle))
+    for seed in (5, 6):
+        picture = pipe(
+            prompt,
+            num_inference_steps=20,
+            guidance_scale=3.0,
+            generator=torch.Generator().manual_seed(seed),
+        ).images[0]
+        ours = np.asarray(Image.open(folder / "drawn" / f"seed-{seed}.png")).astype(int)
+        assert np.abs(np.asarray(picture).astype(int) - ours).max() <= 1
+    assert (folder / "drawn" / "grid.png").is_file()
+
+
+def test_the_registered_model_answers_as_a_pyfunc(study, tmp_path):
+    folder, _ = study
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model("models:/mochi@champion")
+    rows = pd.DataFrame({"prompt": ["a photo of <mochi> on the beach"]})
+    answer = model.predict(rows, params={"seed": 5})["png"][0]
+    data = base64.b64decode(answer) if isinstance(answer, str) else answer
+    drawn = np.asarray(Image.open(io.BytesIO(data)))
+    assert drawn.shape == (48, 48, 3)
+    assert (drawn == np.asarray(Image.open(folder / "drawn" / "seed-5.png"))).all()
+
+
+def test_registering_again_makes_no_second_version(study, chosen):
+    folder, _ = study
+    words = ["register", f"--run={chosen['finetune'].id}", "--alias=candidate"]
+    done = pti(folder, words)
+    assert "version 1." in done.stdout
+    client = MlflowClient()
+    assert len(client.search_model_versions("name='mochi'")) == 1
+    found = client.get_model_version_by_alias("mochi", "candidate")
+    assert found.version == client.get_model_version_by_alias("mochi", "champion").version
+    assert found.tags["pti.run"] == chosen["finetune"].id
+    assert float(found.tags["distance.delta_norm"]) > 0
+
+
+def test_the_bundle_holds_no_pickle(study, tmp_path):
+    bundle = fetch_bundle("models:/mochi@champion", tmp_path)
+    names = {p.name for p in bundle.parents[1].rglob("*") if p.is_file()}
+    assert not any(n.endswith((".pkl", ".pt", ".bin", ".pth")) for n in names)
+    assert json.loads((bundle / "bundle.json").read_text())["token"] == "<mochi>"
+
+
+def test_a_single_inversion_and_tuning_of_other_pictures(study, pictures):
+    folder, _ = study
+    done = pti(
+        folder,
+        ["invert", f"--images={pictures}", "--token=<x>", "--initializer=cat", "--vectors=2"]
+        + ["--steps=2", "--lr=0.002", "--seed=3"],
+    )
+    assert done.returncode == 0, done.stderr
+    run = done.stdout.split("run ")[1].split(".")[0]
+    done = pti(folder, ["finetune", f"--pivot={run}", "--steps=2", "--rank=2", "--seed=3"])
+    assert done.returncode == 0, done.stderr
+    tuned = get_run(done.stdout.split("run ")[1].split(".")[0])
+    assert tuned.name == "finetune lr=0.0003 seed=3"
+    assert tuned.tags["pti.token"] == "<x>" and "pti.sweep" not in tuned.tags
+    done = pti(folder, ["evaluate", f"--run={tuned.id}", "--samples=8", "--edit-seeds=1"])
+    assert done.returncode == 0, done.stderr
+    assert "leak/pivot_auc" in get_run(tuned.id).metrics
