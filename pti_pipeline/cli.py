@@ -343,6 +343,27 @@ def world_export(folder: str, weights: str) -> None:
     export_world(Path(folder), Path(weights))
 
 
+@world.command("check")
+@option("seeds", 16, "Samples of each of the six prompts.", type=click.IntRange(1))
+@option("output", "", "Where to write the sample grid, a .png file.")
+@sampling
+def world_check(**o: Any) -> None:
+    """Measure how well the embedded model obeys its captions; fail below a gate."""
+    from PIL import Image
+
+    from pti_pipeline.steps.world_check import check_world
+
+    rows, picture = check_world(o["seeds"], SampleSettings(o["sampling_steps"], o["guidance"]))
+    for row in rows:
+        gate = "-" if row.gate is None else f"{row.gate:.2f}"
+        mark = "" if row.passed else "  MISSED"
+        click.echo(f"{row.factor:<8} {row.share:.3f}  gate {gate}  chance {row.chance:.2f}{mark}")
+    if o["output"]:
+        Image.fromarray(picture).save(o["output"])
+    if not all(row.passed for row in rows):
+        raise click.ClickException("the embedded model misses a gate")
+
+
 @world.command("draw")
 @option("folder", EXAMPLE, "Folder to write.")
 @option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16))

@@ -1,0 +1,103 @@
+"""The world's training: seeded, resumable, and able to learn."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import CLIPTokenizer
+
+from pti_pipeline.errors import UsageError
+from pti_pipeline.randomness import generator
+from pti_pipeline.steps.world_training import train_world
+from pti_pipeline.steps.world_training.autoencoder import new_autoencoder, whiten
+from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
+from pti_pipeline.steps.world_training.loop import Schedule, train
+from pti_pipeline.steps.world_training.text_tower import train_text_tower
+from pti_pipeline.steps.world_training.tokenizer import build_tokenizer, merge_rules
+from pti_pipeline.world import WORDS
+
+
+def regression(folder, stop=None):
+    """Fit a linear map; stop after ``stop`` updates as a killed process would."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss(step, rows):
+        x = torch.randn(rows, 3, generator=generator(0, "x", step))
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    schedule = Schedule(steps=60, batch=8, lr=0.05, decay=0.9)
+    for progress in train("line", model, loss, schedule, folder, log_every=10, save_seconds=0):
+        if progress.step == stop:
+            return None
+    return model
+
+
+def test_resumed_training_is_bit_identical(tmp_path):
+    whole = regression(tmp_path / "whole")
+    for stop in (10, 30):
+        regression(tmp_path / "cut", stop)
+    resumed = regression(tmp_path / "cut")
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
+    assert float((whole.weight - 1).detach().abs().max()) < 0.5
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    schedule = Schedule(steps=1000, batch=1, lr=1.0, flat=0.6)
+    assert schedule.lr_at(0) == pytest.approx(1 / 200)
+    assert schedule.lr_at(300) == schedule.lr_at(599) == 1.0
+    assert schedule.lr_at(800) == pytest.approx(0.5)
+    assert schedule.lr_at(999) == 0.02
+
+
+def test_merges_leave_every_word_whole_whatever_their_order(tmp_path):
+    for index, words in enumerate((WORDS, WORDS[::-1])):
+        tokenizer = build_tokenizer(words, tmp_path / str(index))
+        assert all(len(tokenizer.encode(w, add_special_tokens=False)) == 1 for w in words)
+    assert merge_rules(["ab", "abc"]) == [("a", "b</w>"), ("a", "b"), ("ab", "c</w>")]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    assert list(build_corpus(folder, "corpus", 64, 48, 0, False)) == [64]
+    assert list(build_corpus(folder, "corpus", 64, 48, 0, False)) == []
+    return load_corpus(folder, "corpus", 0)
+
+
+def test_whitened_latents_have_unit_spread_and_the_same_pictures(corpus):
+    model = new_autoencoder(48, 0).eval()
+    with torch.no_grad():  # an untrained posterior is as wide as the prior; a trained one is not
+        model.quant_conv.bias[8:] -= 12
+        pixels = corpus.pixels(torch.arange(64))
+        before = model.decode(model.encode(pixels).latent_dist.mean).sample
+        whiten(model, corpus, 512)
+        posterior = model.encode(pixels).latent_dist
+        after = model.decode(posterior.mean).sample
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
+    assert (posterior.mean.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def test_channels_that_the_decoder_ignores_are_silenced(corpus):
+    model = new_autoencoder(48, 0).eval()
+    with torch.no_grad():
+        model.quant_conv.bias[8:] -= 12
+        model.quant_conv.bias[8 + 3] += 30  # a posterior far wider than the data
+        whiten(model, corpus, 64)
+        posterior = model.encode(corpus.pixels(torch.arange(8))).latent_dist
+    assert float(posterior.mean[:, 3].abs().max()) == 0
+    assert float(posterior.std[:, 3].max()) < 0.02
+
+
+def test_the_text_tower_learns_to_tell_left_from_right(corpus, tmp_path):
+    tokenizer = build_tokenizer(WORDS, tmp_path / "tokenizer")
+    schedule = Schedule(steps=30, batch=32, lr=2e-3)
+    losses = [p.loss for p in train_text_tower(tokenizer, corpus, tmp_path, schedule)]
+    assert (tmp_path / "text_encoder" / "model.safetensors").is_file()
+    assert losses and isinstance(CLIPTokenizer.from_pretrained(tmp_path / "tokenizer"), object)
+
+
+def test_unknown_parts_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="E206"):
+        next(train_world(tmp_path, ["nothing"]))
