@@ -19,9 +19,7 @@ def test_identical_pictures_are_perfect(pair):
 
 def test_values_are_scikit_images(pair):
     a, b = pair
-    assert metrics.psnr(b, a) == pytest.approx(
-        peak_signal_noise_ratio(a[0], b[0], data_range=1.0)
-    )
+    assert metrics.psnr(b, a) == pytest.approx(peak_signal_noise_ratio(a[0], b[0], data_range=1.0))
     assert metrics.ssim(b, a) == pytest.approx(
         structural_similarity(a[0], b[0], data_range=1.0, channel_axis=-1)
     )

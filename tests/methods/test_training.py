@@ -170,10 +170,16 @@ def test_experiments_of_equal_seeds_share_their_draws_and_others_do_not(base, su
 def test_latents_are_drawn_from_the_posterior(base, subject):
     material = prepare(base, subject, ["<c>"])
     wide = Material(material.mean, material.spread + 3, material.ids, material.prompts)
-    gap = draw_batch(wide, [0], 64, 1000, 0).latents - draw_batch(
-        Material(material.mean, 0 * material.spread, material.ids, material.prompts),
-        [0], 64, 1000, 0,
-    ).latents
+    gap = (
+        draw_batch(wide, [0], 64, 1000, 0).latents
+        - draw_batch(
+            Material(material.mean, 0 * material.spread, material.ids, material.prompts),
+            [0],
+            64,
+            1000,
+            0,
+        ).latents
+    )
     assert float(gap.std()) == pytest.approx(float(wide.spread.mean()), rel=0.1)
 
 

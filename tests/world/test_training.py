@@ -25,7 +25,7 @@ def regression(folder, stop=None):
         x = torch.randn(rows, 3, generator=generator(0, "x", step))
         return (model(x) - x.sum(1, keepdim=True)).square().mean()
 
-    schedule = Schedule(steps=60, batch=8, lr=0.05, decay=0.9)
+    schedule = Schedule(steps=60, batch=8, lr=1.0, decay=0.9)
     for progress in train("line", model, loss, schedule, folder, log_every=10, save_seconds=0):
         if progress.step == stop:
             return None

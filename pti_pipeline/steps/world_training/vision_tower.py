@@ -14,7 +14,7 @@ from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
 from pti_pipeline.steps.world_training.text_tower import draw_weights, encode_text
 
-SCHEDULE = Schedule(steps=1500, batch=128, lr=1e-3, decay=0.998)
+SCHEDULE = Schedule(steps=1000, batch=128, lr=1e-3, decay=0.995)
 
 
 def new_clip(text: CLIPTextModel, size: int, seed: int) -> CLIPModel:
