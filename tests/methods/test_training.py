@@ -159,7 +159,7 @@ def test_experiments_of_equal_seeds_share_their_draws_and_others_do_not(base, su
     material = prepare(base, subject, ["<c>"])
     batch = draw_batch(material, [0, 1, 0], 2, 1000, 3)
     for rows in (batch.latents, batch.noise, batch.timesteps, batch.prompts):
-        first, second, third = rows.chunk(3)
+        first, _, third = rows.chunk(3)
         assert torch.equal(first, third)
     assert not torch.equal(*batch.noise.chunk(3)[:2])
     again = draw_batch(material, [0], 2, 1000, 3)

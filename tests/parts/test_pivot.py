@@ -86,7 +86,7 @@ def test_words_can_not_be_placeholders(base, token):
 
 
 def test_the_initializer_must_be_one_token(base):
-    with pytest.raises(UsageError, match="E205.*tokens"):
+    with pytest.raises(UsageError, match=r"E205.*tokens"):
         base.initializer_row("kitten")
     with pytest.raises(UsageError, match="E205"):
         base.initializer_row("")

@@ -185,8 +185,16 @@ def test_a_single_inversion_and_tuning_of_other_pictures(study, pictures):
     folder, _ = study
     done = pti(
         folder,
-        ["invert", f"--images={pictures}", "--token=<x>", "--initializer=cat", "--vectors=2"]
-        + ["--steps=2", "--lr=0.002", "--seed=3"],
+        [
+            "invert",
+            f"--images={pictures}",
+            "--token=<x>",
+            "--initializer=cat",
+            "--vectors=2",
+            "--steps=2",
+            "--lr=0.002",
+            "--seed=3",
+        ],
     )
     assert done.returncode == 0, done.stderr
     run = done.stdout.split("run ")[1].split(".")[0]

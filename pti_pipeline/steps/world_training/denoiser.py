@@ -18,7 +18,7 @@ from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
 from pti_pipeline.steps.world_training.text_tower import WIDTH, draw_weights, encode_text
 
-SCHEDULE = Schedule(steps=9500, batch=64, lr=1.2e-3, flat=0.7, decay=0.999)
+SCHEDULE = Schedule(steps=8600, batch=64, lr=1.2e-3, flat=0.7, decay=0.999)
 UNCONDITIONAL = 0.1
 """Share of the captions left empty, for classifier-free guidance (Ho & Salimans 2022)."""
 
