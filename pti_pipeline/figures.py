@@ -7,15 +7,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from skimage.transform import resize
 from skimage.util import montage
 
 PANELS = {
-    "reconstruction": "reconstruction\n(appearance read back)",
-    "editability": "editability\n(of the reference's)",
-    "leak": "position leak\n(AUC, 0.5 = none)",
+    "reconstruction": "reconstruction (appearance)",
+    "editability": "editability (of the reference's)",
+    "leak": "position leak (AUC, 0.5 = none)",
 }
+LIMITS: dict[str, tuple[float | None, float | None]] = {
+    "reconstruction": (0.0, None),
+    "editability": (0.0, None),
+    "leak": (0.0, 1.0),
+}
+LABELED = 5
+"""Points up to which each is labelled on the axis."""
+
 INK, ACCENT, GRID = "#2b2b33", "#d1495b", "#d9d9e0"
 
 
@@ -54,7 +63,7 @@ def sweep_figure(
     """
     order = sorted(range(len(points)), key=lambda i: points[i]["distance"])
     x = [points[i]["distance"] for i in order]
-    figure = Figure(figsize=(9.6, 3.1), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, 3), PANELS.items(), strict=True):
         y = np.array([points[i][key] for i in order])
         if key == "leak" and np.isfinite(y).any():
@@ -67,9 +76,16 @@ def sweep_figure(
         axes.axvline(at, color=ACCENT, linewidth=1.0, linestyle="--")
         axes.plot([at], [points[chosen][key]], "o", color=ACCENT, markersize=8)
         axes.set(xscale="log", xlabel="distance travelled (L2)", title=label)
+        axes.margins(y=0.1)
+        axes.set_ylim(*LIMITS[key])
+        if len(x) <= LABELED:
+            rates = [points[i]["lr"] for i in order]
+            labels = [f"{d:.2g}\nlr {r:g}" for d, r in zip(x, rates, strict=True)]
+            axes.set_xticks(x, labels)
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.title.set_fontsize(9)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=7)
         axes.grid(color=GRID, linewidth=0.5)
         axes.set_axisbelow(True)
     figure.suptitle(
