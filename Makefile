@@ -35,7 +35,7 @@ test: setup
 	@echo "== Floors =="
 	$(BIN)/lint-imports
 	@echo "== Tests =="
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: test
 	@echo "== Slow tests =="

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pti_pipeline import lora
+from pti_pipeline.characters import Characters, draw
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.pivot import Pivot, attached, load_pivot, placeholder_tokens
-from pti_pipeline.sampling import sample, to_uint8
+from pti_pipeline.pivot import Pivot, load_pivot
+from pti_pipeline.sampling import to_uint8
+from pti_pipeline.settings import SampleSettings
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 PIVOT_FILE = "learned_embeds.safetensors"
@@ -73,21 +75,9 @@ def load_bundle(
     return Bundle(model, load_pivot(folder / PIVOT_FILE))
 
 
-def draw(
-    bundle: Bundle, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+def draw_bundle(
+    bundle: Bundle, prompts: Sequence[str], seeds: Sequence[int], how: SampleSettings
 ) -> NDArray[np.uint8]:
-    """Draw each prompt with each seed.
-
-    Returns
-    -------
-    ndarray, shape (len(prompts) * len(seeds), H, W, 3), uint8
-        Prompt-major.
-    """
-    base, pivot = bundle.base, bundle.pivot
-    tokens = placeholder_tokens(pivot.token, len(pivot.embedding))
-    with attached(base.text_encoder, pivot.embedding[None]):
-        condition = base.condition(base.tokenize(list(prompts), tokens))
-        negative = base.condition(base.tokenize([""], tokens))
-    rows = condition.repeat_interleave(len(seeds), 0)[None]
-    images = sample(base, rows, negative[0], list(seeds) * len(prompts), steps, guidance)
-    return to_uint8(images[0])
+    """Draw prompt i with seed i; ``{}`` stands for the token. Shape (n, H, W, 3), uint8."""
+    who = Characters(bundle.pivot.token, bundle.pivot.embedding[None])
+    return to_uint8(draw(bundle.base, who, prompts, seeds, how)[0])

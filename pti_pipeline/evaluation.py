@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import leak, metrics
+from pti_pipeline.characters import Characters, encode
 from pti_pipeline.data import Subject
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.figures import grid
 from pti_pipeline.losses import denoising_loss
-from pti_pipeline.pivot import attached, placeholder_tokens
 from pti_pipeline.randomness import generator, numpy_generator
-from pti_pipeline.sampling import sample, to_uint8
-from pti_pipeline.settings import SampleSettings
+from pti_pipeline.sampling import to_uint8
 from pti_pipeline.world import factors as f
 from pti_pipeline.world.captions import COLUMN_WORDS, SCENE_WORDS
 from pti_pipeline.world.reader import Reader
@@ -26,15 +21,9 @@ from pti_pipeline.world.reader import Reader
 PLAIN = "a photo of {}"
 """Prompt that says nothing of position or scene: the base model must draw random ones."""
 
-PREVIEW = ("a photo of {}", "{} on the left on the beach", "{} on the right in the snow")
-PREVIEW_SEEDS = (0, 1, 2, 3)
-
 IDENTITY = ("species", "color", "belly", "hat", "hat_color", "emblem", "eyes")
 BANK_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 CLEAN_TIMES = (0.25, 0.5, 0.75)
-ROWS = 64
-"""Pictures sampled in one batch, over all experiments."""
-
 EDITS = (
     *((f"{{}} {words}", "column", f.COLUMNS.index(name)) for name, words in COLUMN_WORDS.items()),
     *((f"{{}} {SCENE_WORDS[name][0]}", "scene", f.SCENES.index(name)) for name in f.SCENES),
@@ -42,61 +31,6 @@ EDITS = (
     ("{} arms down", "arms", 0),
 )
 """Edit prompts: template, factor that the reader checks, and the value asked for."""
-
-
-@dataclass(frozen=True)
-class Characters:
-    """K characters on a base model, or its class word.
-
-    Attributes
-    ----------
-    name : str
-        What stands for the character in a prompt: its token, or the class word.
-    vectors : Tensor, shape (K, n, H)
-        Learned vectors; n = 0 for the class word.
-    """
-
-    name: str
-    vectors: Tensor
-
-    def encode(self, base: BaseModel, prompts: Sequence[str]) -> Tensor:
-        """Token states of prompts, each filled with the name; shape (K, P, L, H)."""
-        experiments, n = self.vectors.shape[:2]
-        tokens = placeholder_tokens(self.name, n) if n else []
-        ids = base.tokenize([p.format(self.name) for p in prompts], tokens)
-        rows = ids.repeat(experiments, 1)
-        with torch.no_grad():
-            if not n:
-                return base.condition(rows).unflatten(0, (experiments, -1))
-            with attached(base.text_encoder, self.vectors.to(base.device)):
-                return base.condition(rows).unflatten(0, (experiments, -1))
-
-
-def draw(
-    base: BaseModel,
-    who: Characters,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    how: SampleSettings,
-) -> Tensor:
-    """Draw prompt i with seed i, for every character; shape (K, n, 3, S, S) in [-1, 1]."""
-    states, negative = who.encode(base, prompts), who.encode(base, [""])[0, 0]
-    size = max(1, ROWS // len(states))
-    chunks = range(0, len(prompts), size)
-    parts = [
-        sample(
-            base, states[:, i : i + size], negative, seeds[i : i + size], how.steps, how.guidance
-        )
-        for i in chunks
-    ]
-    return torch.cat(parts, 1)
-
-
-def preview(base: BaseModel, who: Characters, how: SampleSettings) -> list[NDArray[np.uint8]]:
-    """Draw each character's sample grid: one row for each prompt of :data:`PREVIEW`."""
-    prompts = [p for p in PREVIEW for _ in PREVIEW_SEEDS]
-    images = draw(base, who, prompts, [*PREVIEW_SEEDS] * len(PREVIEW), how)
-    return [grid(part, len(PREVIEW_SEEDS)) for part in to_uint8(images)]
 
 
 def reconstruction(base: BaseModel, who: Characters, subject: Subject) -> list[dict[str, float]]:
@@ -135,7 +69,7 @@ def _answers(
     base: BaseModel, who: Characters, latents: Tensor, noise: Tensor, time: int
 ) -> tuple[Tensor, Tensor]:
     """Losses (K,) and predicted clean latents (K, N, ...) at one timestep."""
-    states = who.encode(base, [PLAIN])
+    states = encode(base, who, [PLAIN])
     experiments, n = len(states), len(latents)
     times = torch.full((n,), time, device=base.device)
     noisy, target = base.add_noise(latents, noise, times), base.target(latents, noise, times)

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from pti_pipeline import evaluation, lora
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
+from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.evaluation import EDITS, PLAIN, Characters
+from pti_pipeline.evaluation import EDITS, PLAIN
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.metrics import relative_gain
@@ -90,13 +91,12 @@ def evaluate(
             bar.update()
             with _tuned(base, states, config):
                 tuned = measure(who)
-                grids = evaluation.preview(base, who, how)
+                grids = preview(base, who, how)
             bar.update()
         rows = measure.compare(tuned, references)
         for found, row, picture in zip(runs, rows, grids, strict=True):
             add_metrics(found, row)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", picture, 0)
-        run.log_metrics(rows[0] if len(rows) == 1 else {"evaluated": len(rows)})
         return run.id
 
 
@@ -116,10 +116,10 @@ class _Meter:
         if self.reader is None:
             return Measured([], [], bank)
         seeds = list(range(self.samples))
-        plain = evaluation.draw(self.base, who, [PLAIN] * self.samples, seeds, self.how)
+        plain = draw(self.base, who, [PLAIN] * self.samples, seeds, self.how)
         prompts = [text for text, _, _ in EDITS for _ in range(self.edit_seeds)]
         asked = list(range(self.edit_seeds)) * len(EDITS)
-        edits = evaluation.draw(self.base, who, prompts, asked, self.how)
+        edits = draw(self.base, who, prompts, asked, self.how)
         return Measured(
             evaluation.read_all(self.reader, plain), evaluation.read_all(self.reader, edits), bank
         )

@@ -7,21 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
-from tqdm import tqdm
+from numpy.typing import NDArray
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
+from pti_pipeline.characters import Characters, preview
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import DivergedError, ModelError, UsageError
-from pti_pipeline.evaluation import Characters, preview
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
+from pti_pipeline.pivot import load_pivot, placeholder_tokens
 from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, SampleSettings
 from pti_pipeline.tracking.find import Found, fetch, get_run
-from pti_pipeline.tracking.members import open_runs, recorded
+from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
 
@@ -90,10 +91,13 @@ def run_finetunings(
         with open_runs(names, params, tags, not sweep) as runs:
             seeds = [e.seed for e in experiments]
             adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
-            moments = recorded(runs, finetune(base, adapter, material, pivot, experiments))
-            for moment in tqdm(moments, "fine-tuning", first.steps, unit="step", mininterval=2):
-                if moment.step == first.steps or (sample_every and moment.step % sample_every == 0):
-                    _log_samples(runs, base, pivot, moment.step)
+            who = Characters(pivot.token, pivot.embedding.expand(len(runs), -1, -1))
+            moments = finetune(base, adapter, material, pivot, experiments)
+
+            def grids() -> list[NDArray[np.uint8]]:
+                return preview(base, who, SampleSettings())
+
+            follow(runs, moments, "fine-tuning", first.steps, sample_every, grids)
             healthy = [_finish(run, base, adapter, k, file) for k, run in enumerate(runs)]
             if not any(healthy):
                 raise DivergedError("E901", "the tuning diverged", "use a smaller learning rate")
@@ -108,12 +112,6 @@ def _pivot_run(run_id: str) -> Found:
             "E211", f"run '{found.name}' ({run_id}) is no inversion", "give a run of invert"
         )
     return found
-
-
-def _log_samples(runs: Sequence[Run], base: BaseModel, pivot: Pivot, step: int) -> None:
-    who = Characters(pivot.token, pivot.embedding.expand(len(runs), -1, -1))
-    for run, picture in zip(runs, preview(base, who, SampleSettings()), strict=True):
-        run.log_image("samples", picture, step)
 
 
 def _finish(run: Run, base: BaseModel, adapter: lora.Adapter, k: int, pivot_file: Path) -> bool:

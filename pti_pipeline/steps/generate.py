@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from pti_pipeline.bundle import BUNDLE_FILE, draw, load_bundle
+from pti_pipeline.bundle import BUNDLE_FILE, draw_bundle, load_bundle
 from pti_pipeline.errors import UsageError
 from pti_pipeline.figures import grid
 from pti_pipeline.settings import BaseSettings, SampleSettings
@@ -47,11 +47,10 @@ def generate(
         is_folder = not model.startswith("models:/")
         folder = Path(model) if is_folder else fetch_bundle(model, Path(temporary))
         bundle = load_bundle(folder, where.base or None, where.device, where.precision)
-    text = prompt.replace("{}", bundle.pivot.token)
     params = {"model": model, "prompt": prompt, "count": count, "seed": seed}
     with open_run(f"generate {model}", params, {"pti.step": "generate"}) as run:
         seeds = list(range(seed, seed + count))
-        pictures = draw(bundle, [text], seeds, how.steps, how.guidance)
+        pictures = draw_bundle(bundle, [prompt] * count, seeds, how)
         output.mkdir(parents=True, exist_ok=True)
         files = [output / f"seed-{s}.png" for s in seeds]
         for file, picture in zip(files, pictures, strict=True):

@@ -7,21 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from numpy.typing import NDArray
 
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import PIVOT_FILE
+from pti_pipeline.characters import Characters, preview
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.evaluation import Characters, preview
 from pti_pipeline.families import load
-from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings
-from pti_pipeline.tracking.members import open_runs, recorded
+from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
 
 
@@ -78,10 +77,12 @@ def run_inversions(
     shared = {**asdict(where), "images": images, "token": token, "initializer": initializer}
     names = [f"invert lr={e.lr:g} seed={e.seed}" for e in experiments]
     with open_runs(names, [{**shared, **asdict(e)} for e in experiments], tags, not sweep) as runs:
-        moments = recorded(runs, invert(base, material, vectors, experiments))
-        for moment in tqdm(moments, "inverting", first.steps, unit="step", mininterval=2):
-            if moment.step == first.steps or (sample_every and moment.step % sample_every == 0):
-                _log_samples(runs, base, token, vectors, moment.step)
+        moments = invert(base, material, vectors, experiments)
+
+        def grids() -> list[NDArray[np.uint8]]:
+            return preview(base, Characters(token, vectors), SampleSettings())
+
+        follow(runs, moments, "inverting", first.steps, sample_every, grids)
         healthy = [
             _finish(run, Pivot(token, initializer, learned.detach().cpu(), start.cpu()))
             for run, learned in zip(runs, vectors, strict=True)
@@ -89,14 +90,6 @@ def run_inversions(
         if not any(healthy):
             raise DivergedError("E901", "the inversion diverged", "use a smaller learning rate")
         return [run.id for run in runs]
-
-
-def _log_samples(
-    runs: Sequence[Run], base: BaseModel, token: str, vectors: Tensor, step: int
-) -> None:
-    grids = preview(base, Characters(token, vectors.detach()), SampleSettings())
-    for run, picture in zip(runs, grids, strict=True):
-        run.log_image("samples", picture, step)
 
 
 def _finish(run: Run, pivot: Pivot) -> bool:

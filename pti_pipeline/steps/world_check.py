@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pti_pipeline.evaluation import Characters, draw
+from pti_pipeline.characters import Characters, draw
 from pti_pipeline.families import load
 from pti_pipeline.figures import grid
 from pti_pipeline.sampling import to_uint8

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pti_pipeline.inversion import Moment
 from pti_pipeline.tracking.runs import Run, open_run
@@ -40,6 +43,36 @@ def recorded(runs: Sequence[Run], moments: Iterable[Moment]) -> Iterator[Moment]
         yield moment
     if waiting:
         _log(runs, waiting)
+
+
+def follow(
+    runs: Sequence[Run],
+    moments: Iterable[Moment],
+    label: str,
+    steps: int,
+    sample_every: int,
+    grids: Callable[[], Sequence[NDArray[np.uint8]]],
+) -> None:
+    """Train to the end under a progress bar, logging numbers and sample grids.
+
+    Parameters
+    ----------
+    runs : sequence of Run, length K
+    moments : iterable of Moment
+        The training; consuming it trains.
+    label : str
+        Of the progress bar.
+    steps : int
+        How many moments there are.
+    sample_every : int
+        Steps between two grids; 0 draws the last one only.
+    grids : callable
+        Draws one grid for each run.
+    """
+    for moment in tqdm(recorded(runs, moments), label, steps, unit="step", mininterval=2):
+        if moment.step == steps or (sample_every and moment.step % sample_every == 0):
+            for run, picture in zip(runs, grids(), strict=True):
+                run.log_image("samples", picture, moment.step)
 
 
 def _log(runs: Sequence[Run], moments: Sequence[Moment]) -> None:

@@ -10,7 +10,8 @@ import mlflow
 import pandas as pd
 from PIL import Image
 
-from pti_pipeline.bundle import draw, load_bundle
+from pti_pipeline.bundle import draw_bundle, load_bundle
+from pti_pipeline.settings import SampleSettings
 
 
 class Character(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -26,13 +27,9 @@ class Character(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Draw one picture for each row's ``prompt``; column ``png`` of the answer holds bytes."""
         chosen = {"seed": 0, "steps": 20, "guidance": 3.0, **(params or {})}
         prompts = [str(text) for text in model_input["prompt"]]
-        pictures = draw(
-            self.bundle,
-            prompts,
-            [int(chosen["seed"])],
-            int(chosen["steps"]),
-            float(chosen["guidance"]),
-        )
+        how = SampleSettings(int(chosen["steps"]), float(chosen["guidance"]))
+        seeds = [int(chosen["seed"])] * len(prompts)
+        pictures = draw_bundle(self.bundle, prompts, seeds, how)
         return pd.DataFrame({"png": [_png(picture) for picture in pictures]})
 
 

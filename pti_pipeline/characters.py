@@ -1,0 +1,78 @@
+"""Pictures of characters: prompts that name them, encoded with their own vectors and sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.figures import grid
+from pti_pipeline.pivot import attached, placeholder_tokens
+from pti_pipeline.sampling import sample, to_uint8
+from pti_pipeline.settings import SampleSettings
+
+ROWS = 64
+"""Pictures sampled in one batch, over all characters."""
+
+PREVIEW = ("a photo of {}", "{} on the left on the beach", "{} on the right in the snow")
+PREVIEW_SEEDS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Characters:
+    """K characters on a base model, or its class word.
+
+    Attributes
+    ----------
+    name : str
+        What stands for the character in a prompt: its token, or the class word.
+    vectors : Tensor, shape (K, n, H)
+        Learned vectors; n = 0 for the class word.
+    """
+
+    name: str
+    vectors: Tensor
+
+
+@torch.no_grad()
+def encode(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
+    """Token states of prompts, ``{}`` filled with the name; shape (K, P, L, H)."""
+    experiments, n = who.vectors.shape[:2]
+    tokens = placeholder_tokens(who.name, n) if n else []
+    ids = base.tokenize([p.replace("{}", who.name) for p in prompts], tokens)
+    rows = ids.repeat(experiments, 1)
+    if not n:
+        return base.condition(rows).unflatten(0, (experiments, -1))
+    with attached(base.text_encoder, who.vectors.detach().to(base.device)):
+        return base.condition(rows).unflatten(0, (experiments, -1))
+
+
+def draw(
+    base: BaseModel,
+    who: Characters,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    how: SampleSettings,
+) -> Tensor:
+    """Draw prompt i with seed i, for every character; shape (K, n, 3, S, S) in [-1, 1]."""
+    states, negative = encode(base, who, prompts), encode(base, who, [""])[0, 0]
+    size = max(1, ROWS // len(states))
+    parts = [
+        sample(
+            base, states[:, i : i + size], negative, seeds[i : i + size], how.steps, how.guidance
+        )
+        for i in range(0, len(prompts), size)
+    ]
+    return torch.cat(parts, 1)
+
+
+def preview(base: BaseModel, who: Characters, how: SampleSettings) -> list[NDArray[np.uint8]]:
+    """Draw each character's sample grid: one row for each prompt of :data:`PREVIEW`."""
+    prompts = [p for p in PREVIEW for _ in PREVIEW_SEEDS]
+    images = draw(base, who, prompts, [*PREVIEW_SEEDS] * len(PREVIEW), how)
+    return [grid(part, len(PREVIEW_SEEDS)) for part in to_uint8(images)]
