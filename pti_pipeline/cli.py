@@ -151,6 +151,7 @@ def main_command(**options: Any) -> None:
 
     if options["steps"] != STEPS:
         click.echo(f"Trains {options['steps']} steps where the default is {STEPS}.")
+    options["images"] = str(_folder(options["images"]))
     click.echo("\n" + main(Plan(**options)))
     click.echo(
         f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}"
@@ -173,17 +174,10 @@ def invert(**o: Any) -> None:
     """
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
     settings = InvertSettings(lr, o["steps"], o["batch_size"], o["seed"], o["vectors"])
-    from pti_pipeline.steps.invert import run_inversions
+    from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 
-    (run,) = run_inversions(
-        _place(o),
-        _folder(o["images"]),
-        o["token"],
-        o["initializer"],
-        [settings],
-        o["sample_every"],
-        o["study"],
-    )
+    ready = prepare_inversion(_place(o), _folder(o["images"]), o["token"], o["initializer"])
+    (run,) = run_inversions(ready, [settings], o["sample_every"], o["study"])
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
 
 
@@ -203,12 +197,11 @@ def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
     settings = FinetuneSettings(lr, o["steps"], o["batch_size"], o["seed"], o["rank"], o["alpha"])
-    from pti_pipeline.steps.finetune import run_finetunings
+    from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 
     images = _folder(o["images"]) if o["images"] else None
-    (run,) = run_finetunings(
-        _place(o), o["pivot"], images, [settings], o["sample_every"], o["study"]
-    )
+    ready = prepare_finetuning(_place(o), o["pivot"], images)
+    (run,) = run_finetunings(ready, [settings], o["sample_every"], o["study"])
     click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
 
 
@@ -230,25 +223,22 @@ def sweep(**o: Any) -> None:
     shared = (o["steps"], o["batch_size"])
     grid = [(lr, seed) for seed in seeds for lr in lrs]
     if o["stage"] == "invert":
+        from pti_pipeline.steps.invert import prepare_inversion
         from pti_pipeline.studies.sweep import sweep_inversion
 
         inversions = [InvertSettings(lr, *shared, seed, o["vectors"]) for lr, seed in grid]
-        run = sweep_inversion(
-            _place(o),
-            _folder(o["images"]),
-            o["token"],
-            o["initializer"],
-            inversions,
-            o["sample_every"],
-            o["study"],
-        )
+        subject = _folder(o["images"]), o["token"], o["initializer"]
+        inversion = prepare_inversion(_place(o), *subject)
+        run = sweep_inversion(inversion, inversions, o["sample_every"], o["study"])
     else:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
+        from pti_pipeline.steps.finetune import prepare_finetuning
         from pti_pipeline.studies.sweep import sweep_finetuning
 
         tunings = [FinetuneSettings(lr, *shared, seed, o["rank"], o["alpha"]) for lr, seed in grid]
-        run = sweep_finetuning(_place(o), o["pivot"], None, tunings, o["sample_every"], o["study"])
+        tuning = prepare_finetuning(_place(o), o["pivot"], None)
+        run = sweep_finetuning(tuning, tunings, o["sample_every"], o["study"])
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
 
 

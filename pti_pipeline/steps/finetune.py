@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,7 @@ from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import load_subject
+from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
@@ -27,36 +27,33 @@ from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
 
 
-def run_finetunings(
-    where: BaseSettings,
-    pivot_run: str,
-    images: Path | None,
-    experiments: Sequence[FinetuneSettings],
-    sample_every: int,
-    study: str = "",
-    sweep: str = "",
-) -> list[str]:
-    """Train one LoRA for each experiment and log each as a run; return the runs' ids.
+@dataclass(frozen=True)
+class Finetuning:
+    """Everything that a fine-tuning needs, loaded and checked."""
+
+    where: BaseSettings
+    base: BaseModel
+    inversion: Found
+    images: Path
+    subject: Subject
+
+
+def prepare_finetuning(where: BaseSettings, pivot_run: str, images: Path | None) -> Finetuning:
+    """Find the pivot, load the base and the pictures, before any run is made.
 
     Parameters
     ----------
     where : BaseSettings
         The base must be the one that the pivot was inverted on.
     pivot_run : str
-        Run id of an inversion.
+        Run id of an inversion, or of a sweep that chose one.
     images : Path, optional
         The inversion's own folder by default.
-    experiments : sequence of FinetuneSettings
-        May differ in learning rate and seed.
-    sample_every, study, sweep
-        As for :func:`pti_pipeline.steps.invert.run_inversions`.
 
     Raises
     ------
-    UsageError, ModelError
-        If the run holds no pivot, or the base is another.
-    DivergedError
-        If no experiment ended with finite weights.
+    UsageError, DataError, ModelError
+        If the run holds no pivot, the base is another, or pictures can't be read.
     """
     found = _pivot_run(pivot_run)
     base = load(where.base, where.device, where.precision)
@@ -67,26 +64,55 @@ def run_finetunings(
             f"use --base {found.tags['pti.base']}",
         )
     folder = images or Path(found.tags["pti.images"])
-    subject = load_subject(folder, base.resolution)
+    return Finetuning(where, base, found, folder, load_subject(folder, base.resolution))
+
+
+def run_finetunings(
+    ready: Finetuning,
+    experiments: Sequence[FinetuneSettings],
+    sample_every: int,
+    study: str = "",
+    sweep: str = "",
+) -> list[str]:
+    """Train one LoRA for each experiment and log each as a run; return the runs' ids.
+
+    Parameters
+    ----------
+    ready : Finetuning
+    experiments : sequence of FinetuneSettings
+        May differ in learning rate and seed.
+    sample_every : int
+        Steps between two sample grids; 0 draws one at the end only.
+    study, sweep : str
+        Run ids of the study and sweep that these belong to.
+
+    Raises
+    ------
+    DivergedError
+        If no experiment ended with finite weights.
+    """
+    base, found = ready.base, ready.inversion
     tags = {
         "pti.step": "finetune",
         "pti.study": study,
         "pti.sweep": sweep,
         "pti.pivot": found.id,
-        "pti.data_fingerprint": subject.fingerprint,
-        "pti.images": str(folder.resolve()),
+        "pti.data_fingerprint": ready.subject.fingerprint,
+        "pti.images": str(ready.images.resolve()),
         **{
             k: found.tags[k]
             for k in ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
         },
     }
     first = experiments[0]
-    shared = {**asdict(where), "pivot": found.id, "images": folder}
+    shared = {**asdict(ready.where), "pivot": found.id, "images": ready.images}
     names = [f"finetune lr={e.lr:g} seed={e.seed}" for e in experiments]
     with TemporaryDirectory() as temporary:
         file = fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary))
         pivot = load_pivot(file)
-        material = prepare(base, subject, placeholder_tokens(pivot.token, len(pivot.embedding)))
+        material = prepare(
+            base, ready.subject, placeholder_tokens(pivot.token, len(pivot.embedding))
+        )
         params = [{**shared, **asdict(e)} for e in experiments]
         with open_runs(names, params, tags, not sweep) as runs:
             seeds = [e.seed for e in experiments]

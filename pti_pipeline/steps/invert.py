@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import load_subject
+from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings
@@ -24,11 +26,44 @@ from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
 
 
+@dataclass(frozen=True)
+class Inversion:
+    """Everything that an inversion needs, loaded and checked."""
+
+    where: BaseSettings
+    base: BaseModel
+    images: Path
+    subject: Subject
+    token: str
+    initializer: str
+    row: Tensor
+
+
+def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer: str) -> Inversion:
+    """Load the base and the pictures, before any run is made.
+
+    Parameters
+    ----------
+    where : BaseSettings
+    images : Path
+        Folder of the subject's pictures.
+    token, initializer : str
+        Placeholder token, and the word it starts from.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+        Whatever is wrong with them.
+    """
+    base = load(where.base, where.device, where.precision)
+    base.check_token(token)
+    row = base.initializer_row(initializer)
+    subject = load_subject(images, base.resolution)
+    return Inversion(where, base, images, subject, token, initializer, row)
+
+
 def run_inversions(
-    where: BaseSettings,
-    images: Path,
-    token: str,
-    initializer: str,
+    ready: Inversion,
     experiments: Sequence[InvertSettings],
     sample_every: int,
     study: str = "",
@@ -38,11 +73,7 @@ def run_inversions(
 
     Parameters
     ----------
-    where : BaseSettings
-    images : Path
-        Folder of the subject's pictures.
-    token, initializer : str
-        Placeholder token, and the word it starts from.
+    ready : Inversion
     experiments : sequence of InvertSettings
         May differ in learning rate and seed.
     sample_every : int
@@ -55,36 +86,37 @@ def run_inversions(
     DivergedError
         If no experiment ended with finite weights.
     """
-    base = load(where.base, where.device, where.precision)
-    base.check_token(token)
-    row = base.initializer_row(initializer)
-    subject = load_subject(images, base.resolution)
-    first = experiments[0]
-    vectors = row.expand(len(experiments), first.vectors, -1).clone()
+    base, first = ready.base, experiments[0]
+    vectors = ready.row.expand(len(experiments), first.vectors, -1).clone()
     start = vectors[0].clone()
-    material = prepare(base, subject, placeholder_tokens(token, first.vectors))
+    material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
     tags = {
         "pti.step": "invert",
         "pti.study": study,
         "pti.sweep": sweep,
-        "pti.base": where.base,
+        "pti.base": ready.where.base,
         "pti.base_fingerprint": base.fingerprint,
-        "pti.data_fingerprint": subject.fingerprint,
-        "pti.images": str(images.resolve()),
-        "pti.token": token,
-        "pti.initializer": initializer,
+        "pti.data_fingerprint": ready.subject.fingerprint,
+        "pti.images": str(ready.images.resolve()),
+        "pti.token": ready.token,
+        "pti.initializer": ready.initializer,
     }
-    shared = {**asdict(where), "images": images, "token": token, "initializer": initializer}
+    shared = {
+        **asdict(ready.where),
+        "images": ready.images,
+        "token": ready.token,
+        "initializer": ready.initializer,
+    }
     names = [f"invert lr={e.lr:g} seed={e.seed}" for e in experiments]
     with open_runs(names, [{**shared, **asdict(e)} for e in experiments], tags, not sweep) as runs:
         moments = invert(base, material, vectors, experiments)
 
         def grids() -> list[NDArray[np.uint8]]:
-            return preview(base, Characters(token, vectors), SampleSettings())
+            return preview(base, Characters(ready.token, vectors), SampleSettings())
 
         follow(runs, moments, "inverting", first.steps, sample_every, grids)
         healthy = [
-            _finish(run, Pivot(token, initializer, learned.detach().cpu(), start.cpu()))
+            _finish(run, Pivot(ready.token, ready.initializer, learned.detach().cpu(), start.cpu()))
             for run, learned in zip(runs, vectors, strict=True)
         ]
         if not any(healthy):

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from pti_pipeline.errors import PtiError
+from pti_pipeline.settings import BaseSettings
+from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 
@@ -54,8 +57,10 @@ def main(plan: Plan) -> str:
         With the failed step's exit code.
     """
     clock = time.monotonic()
+    where = BaseSettings(plan.base, plan.device, plan.precision)
+    prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
-        place = {"base": plan.base, "device": plan.device, "precision": plan.precision}
+        place = asdict(where)
         training = {
             **place,
             "images": plan.images,
@@ -90,6 +95,7 @@ def main(plan: Plan) -> str:
 
 def _step(step: str, study: str, options: dict[str, object]) -> None:
     """Run an entry point's command in a process of its own."""
+    print(f"\n== {step} {options.get('stage', '')}".rstrip() + " ==", flush=True)
     words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "pti_pipeline", step, *words, f"--study={study}"]
     code = subprocess.run(command, check=False).returncode
