@@ -2,8 +2,8 @@
 # make test   everything that must hold
 PYTHON ?= python3.11
 BIN := .venv/bin
-# A short study: 300 steps where the default is 1000, and few samples.
-DEMO := -P steps=300 -P samples=64 -P edit_seeds=2 -P sample_every=150
+# A short study: 300 steps where the default is 1000, one seed, 128 samples.
+DEMO := -P steps=300 -P samples=128 -P edit_seeds=2 -P sample_every=150
 
 .PHONY: help setup demo ui test test-all world clean
 

@@ -17,11 +17,6 @@ PANELS = {
     "editability": "editability (of the reference's)",
     "leak": "position leak (AUC, 0.5 = none)",
 }
-LIMITS: dict[str, tuple[float | None, float | None]] = {
-    "reconstruction": (0.0, None),
-    "editability": (0.0, None),
-    "leak": (0.0, 1.0),
-}
 LABELED = 5
 """Points up to which each is labelled on the axis."""
 
@@ -76,8 +71,7 @@ def sweep_figure(
         axes.axvline(at, color=ACCENT, linewidth=1.0, linestyle="--")
         axes.plot([at], [points[chosen][key]], "o", color=ACCENT, markersize=8)
         axes.set(xscale="log", xlabel="distance travelled (L2)", title=label)
-        axes.margins(y=0.1)
-        axes.set_ylim(*LIMITS[key])
+        axes.set_ylim(0.0, 1.1 * max(0.9, np.nanmax(y, initial=0.0)))
         if len(x) <= LABELED:
             rates = [points[i]["lr"] for i in order]
             labels = [f"{d:.2g}\nlr {r:g}" for d, r in zip(x, rates, strict=True)]
