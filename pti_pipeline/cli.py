@@ -31,6 +31,8 @@ EXAMPLE = "examples/mochi"
 
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
