@@ -32,9 +32,9 @@ SAID = {
     "emblem": 0.5,
     "eyes": 0.25,
     "size": 0.15,
-    "arms": 0.3,
+    "arms": 0.5,
     "facing": 0.25,
-    "position": 0.55,
+    "position": 0.65,
     "scene": 0.65,
 }
 """How often a caption says an attribute (where there is something to say)."""

@@ -131,10 +131,10 @@ def _face(pen: Pen, factors: Factors) -> None:
     u, v, iris = pen.u, pen.v, EYE_RGB[factors.eyes]
     one = _is(factors, "alien")
     for side in (-1, 1):
-        pen.fill(ellipse(u, v, side * 0.31 + 0.1, -0.3, 0.25, 0.27), (1.0, 1.0, 1.0), ~one)
-        pen.fill(ellipse(u, v, side * 0.31 + 0.19, -0.28, 0.14, 0.17), iris, ~one)
-    pen.fill(ellipse(u, v, 0.08, -0.28, 0.4, 0.38), (1.0, 1.0, 1.0), one)
-    pen.fill(ellipse(u, v, 0.2, -0.25, 0.2, 0.23), iris, one)
+        pen.fill(ellipse(u, v, side * 0.31 + 0.14, -0.3, 0.25, 0.27), (1.0, 1.0, 1.0), ~one)
+        pen.fill(ellipse(u, v, side * 0.31 + 0.26, -0.28, 0.14, 0.17), iris, ~one)
+    pen.fill(ellipse(u, v, 0.1, -0.28, 0.4, 0.38), (1.0, 1.0, 1.0), one)
+    pen.fill(ellipse(u, v, 0.27, -0.25, 0.2, 0.23), iris, one)
 
 
 def _hat(pen: Pen, factors: Factors, line: NDArray[np.float64]) -> None:

@@ -25,7 +25,7 @@ HELD_OUT = (("rabbit", "purple"), ("robot", "yellow"), ("cat", "blue"))
 
 X_RANGE = (0.25, 0.75)
 Y_RANGE = (0.38, 0.70)
-SIZE_RANGE = (0.17, 0.22)
+SIZE_RANGE = (0.16, 0.23)
 
 HUES = {
     "red": (0, 6),

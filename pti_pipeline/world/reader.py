@@ -28,8 +28,8 @@ CLASSES = {
 }
 """Number of values of each categorical factor."""
 
-PLACES = ("x", "y", "size")
-"""Continuous factors, in fractions of the image's side."""
+PLACES = {"x": f.X_RANGE, "y": f.Y_RANGE, "size": f.SIZE_RANGE}
+"""Continuous factors and their ranges, in fractions of the image's side."""
 
 WEIGHTS = Path(__file__).parent / "weights" / "reader" / "model.safetensors"
 
@@ -47,10 +47,14 @@ class Reader(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
+            layers += [nn.Conv2d(after, after, 3, 1, 1), nn.GroupNorm(8, after), nn.SiLU()]
         flat = widths[-1] * (size // 16) ** 2
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 256), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(256, n) for name, n in CLASSES.items()})
         self.place = nn.Linear(256, len(PLACES))
+        low, high = torch.tensor(list(PLACES.values())).T
+        self.register_buffer("center", (low + high) / 2, persistent=False)
+        self.register_buffer("reach", (high - low) / 2, persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Logits by categorical factor, and places.
@@ -67,7 +71,9 @@ class Reader(nn.Module):
         if pixels.shape[-1] != self.size:
             pixels = nn.functional.interpolate(pixels, self.size, mode="area")
         hidden = self.trunk(pixels)
-        return {name: head(hidden) for name, head in self.heads.items()}, self.place(hidden)
+        return {
+            name: head(hidden) for name, head in self.heads.items()
+        }, self.center + self.reach * self.place(hidden)
 
     @torch.no_grad()
     def read(self, pixels: Tensor) -> dict[str, Tensor]:

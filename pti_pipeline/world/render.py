@@ -25,18 +25,22 @@ def render(factors: Factors, size: int = 48) -> NDArray[np.uint8]:
     -------
     ndarray, shape (n, size, size, 3), uint8
     """
-    canvas = Canvas(len(factors), size)
-    paint_scenes(canvas, factors)
-    paint_characters(canvas, factors)
-    return (np.clip(canvas.pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return render_with_masks(factors, size)[0]
 
 
 def masks(factors: Factors, size: int = 48) -> NDArray[np.bool_]:
     """Pixels that show more of the character than of the scene; shape (n, size, size)."""
-    behind = [Canvas(len(factors), size) for _ in range(2)]
-    for canvas, shade in zip(behind, (0.0, 1.0), strict=True):
-        canvas.pixels[:] = shade
-        paint_characters(canvas, factors)
-    seen_through = (behind[1].pixels - behind[0].pixels).mean(-1)
-    hidden: NDArray[np.bool_] = seen_through < 0.5
-    return hidden
+    canvas = Canvas(len(factors), size)
+    paint_characters(canvas, factors)
+    return canvas.covered > 0.5
+
+
+def render_with_masks(
+    factors: Factors, size: int = 48
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Both of the above at the price of one."""
+    canvas = Canvas(len(factors), size)
+    paint_scenes(canvas, factors)
+    canvas.covered[:] = 0
+    paint_characters(canvas, factors)
+    return (np.clip(canvas.pixels, 0, 1) * 255 + 0.5).astype(np.uint8), canvas.covered > 0.5

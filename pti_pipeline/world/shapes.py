@@ -20,6 +20,8 @@ class Canvas:
     x, y : ndarray, shape (1, size, size), float32
         Pixel centers, in fractions of the side, from the top left.
     pixels : ndarray, shape (n, size, size, 3), float32 in [0, 1]
+    covered : ndarray, shape (n, size, size), float32 in [0, 1]
+        How much of a pixel has been painted over.
     """
 
     def __init__(self, n: int, size: int) -> None:
@@ -27,6 +29,7 @@ class Canvas:
         x, y = np.meshgrid(centers, centers)
         self.x, self.y, self.size = x[None], y[None], size
         self.pixels = np.zeros((n, size, size, 3), np.float32)
+        self.covered = np.zeros((n, size, size), np.float32)
 
     def paint(self, field: Field, color: ArrayLike, where: ArrayLike | None = None) -> None:
         """Paint the inside of ``field`` in ``color`` ((3,) or (n, 3)), in pictures ``where``."""
@@ -35,6 +38,7 @@ class Canvas:
             alpha = alpha * per_picture(where)
         paint = np.atleast_2d(np.asarray(color, np.float32))[:, None, None, :]
         self.pixels += (paint - self.pixels) * alpha[..., None]
+        self.covered += (1 - self.covered) * alpha
 
 
 def per_picture(values: ArrayLike) -> NDArray[np.float32]:

@@ -1,8 +1,15 @@
-"""Held-out characters: combinations that no training picture shows."""
+"""Held-out characters, their training pictures, and twins of these.
+
+A new character takes three lines::
+
+    pip = Character("pip", "bear", "green", "white", "cap", "red", "half", "blue")
+    pictures = render(views(pip, 6))
+    elsewhere = render(twins(views(pip, 6), 0, "position"))
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,51 +21,142 @@ from pti_pipeline.world.factors import (
     HATS,
     SCENES,
     SPECIES,
+    X_RANGE,
+    Y_RANGE,
     Factors,
     sample_factors,
     shade,
 )
 
-VIEWS = (
-    # x, y, scene, facing right, arms up
-    (0.29, 0.44, "beach", 1, 0),
-    (0.70, 0.64, "forest", 0, 1),
-    (0.50, 0.52, "city", 1, 1),
-    (0.72, 0.42, "desert", 0, 0),
-    (0.31, 0.66, "snow", 1, 1),
-    (0.55, 0.67, "room", 0, 0),
+
+@dataclass(frozen=True)
+class Character:
+    """An identity, by the names of :mod:`pti_pipeline.world.factors`."""
+
+    name: str
+    species: str
+    color: str
+    belly: str
+    hat: str
+    hat_color: str
+    emblem: str
+    eyes: str
+
+
+MOCHI = Character("mochi", "rabbit", "purple", "white", "crown", "yellow", "cross", "blue")
+"""The demo's character: no training picture has a purple rabbit or a cross."""
+
+CHARACTERS = (
+    MOCHI,
+    Character("bolt", "robot", "yellow", "black", "none", "black", "half", "red"),
+    Character("nori", "cat", "blue", "orange", "cap", "white", "cross", "black"),
+    Character("umber", "bear", "orange", "white", "hat", "blue", "half", "black"),
+    Character("wisp", "ghost", "green", "pink", "crown", "red", "cross", "red"),
+    Character("zoot", "alien", "pink", "green", "none", "black", "half", "blue"),
+    Character("pepper", "cat", "black", "red", "hat", "purple", "half", "red"),
+    Character("sorbet", "robot", "red", "yellow", "cap", "green", "cross", "blue"),
 )
+"""Each has an emblem that no caption can name."""
+
+FOLDERS = (2, 4, 6, 8, 16)
+"""Sizes of the training folders."""
+
+CONTROLS = ("position", "scene")
+"""What a control folder holds constant."""
+
+TWINS = {
+    "position": ("x", "y"),
+    "pose": ("facing", "arms", "size"),
+    "scene": ("scene", "scene_seed"),
+}
+"""Factors that each kind of twin draws anew."""
+
+PLASTIC = np.array([0.7548776662, 0.5698402910])
+
+EVEN_REACH = 0.51
+"""Share of the range of positions at which moving a character changes the pixels as much as
+replacing it does (measured by ``pti world check``)."""
 
 
-def mochi() -> Factors:
-    """Draw the demo's character six times: a purple rabbit, crowned, with a cross for an emblem.
+def dress(factors: Factors, who: Character) -> Factors:
+    """Put ``who`` into every picture, in the same shades; pose and scene stay."""
+    n = len(factors)
+    rng = numpy_generator(0, f"character/{who.name}", 0)
 
-    No training picture has a purple rabbit or a cross, and no caption can name the cross.
-    """
-    n = len(VIEWS)
-    rng = numpy_generator(0, "mochi", 0)
-    x, y, scenes, facing, arms = (np.array(column) for column in zip(*VIEWS, strict=True))
+    def always(names: tuple[str, ...], name: str) -> np.ndarray:
+        return np.full(n, names.index(name))
 
-    def always(value: int) -> np.ndarray:
-        return np.full(n, value)
-
-    color, belly, crown = (COLORS.index(name) for name in ("purple", "white", "yellow"))
+    colors = {name: always(COLORS, getattr(who, name)) for name in ("color", "belly", "hat_color")}
+    rgb, belly_rgb, hat_rgb = (shade(c[:1], rng).repeat(n, 0) for c in colors.values())
     return replace(
-        sample_factors(n, rng),
-        species=always(SPECIES.index("rabbit")),
-        color=always(color),
-        belly=always(belly),
-        hat=always(HATS.index("crown")),
-        hat_color=always(crown),
-        emblem=always(EMBLEMS.index("cross")),
-        eyes=always(EYES.index("blue")),
-        rgb=shade(always(color)[:1], rng).repeat(n, 0),
-        belly_rgb=shade(always(belly)[:1], rng).repeat(n, 0),
-        hat_rgb=shade(always(crown)[:1], rng).repeat(n, 0),
-        x=x.astype(float),
-        y=y.astype(float),
-        size=np.full(n, 0.2),
-        facing=facing.astype(np.int64),
-        arms=arms.astype(np.int64),
-        scene=np.array([SCENES.index(name) for name in scenes]),
+        factors,
+        species=always(SPECIES, who.species),
+        hat=always(HATS, who.hat),
+        emblem=always(EMBLEMS, who.emblem),
+        eyes=always(EYES, who.eyes),
+        rgb=rgb,
+        belly_rgb=belly_rgb,
+        hat_rgb=hat_rgb,
+        **colors,
+    )
+
+
+def views(who: Character, n: int, seed: int = 0, constant: str = "", reach: float = 1.0) -> Factors:
+    """Draw the factors of a training folder: ``n`` pictures in many places, poses and scenes.
+
+    No scene comes again before all have been shown, and places fill their range evenly (a
+    Kronecker sequence of the plastic number, from a random start), as someone who takes pictures
+    for this purpose would see to.
+
+    Parameters
+    ----------
+    who : Character
+    n : int
+    seed : int
+        Pictures of a smaller folder of the same seed are the first of a larger one.
+    constant : str
+        One of :data:`CONTROLS`, held as in the first picture; none by default.
+    reach : float
+        Share of the range of positions that is used, around its middle; :data:`EVEN_REACH` makes
+        a move change as many pixels as another character would.
+    """
+    most = max(n, FOLDERS[-1])
+    rng = numpy_generator(seed, f"views/{who.name}", 0)
+    drawn = sample_factors(most, rng)
+    rounds = range(0, most, len(SCENES))
+    scenes = np.concatenate([rng.permutation(len(SCENES)) for _ in rounds])[:most]
+    x, y = (rng.uniform(0, 1, 2) + np.arange(most)[:, None] * PLASTIC).T % 1
+    x, y = (low + (high - low) * u for u, (low, high) in ((x, X_RANGE), (y, Y_RANGE)))
+    placed = replace(drawn, scene=scenes, x=x, y=y)
+    factors = closer(dress(placed, who), reach)[slice(n)]
+    if constant:
+        held = {name: getattr(factors, name)[:1].repeat(n) for name in TWINS[constant]}
+        factors = replace(factors, **held)
+    return factors
+
+
+def twins(factors: Factors, seed: int, *kinds: str) -> Factors:
+    """Draw the same characters with other positions, poses or scenes (all three by default).
+
+    Parameters
+    ----------
+    factors : Factors
+        Of the training pictures.
+    seed : int
+        Of the twins; each seed gives another set.
+    *kinds : str
+        Of :data:`TWINS`; what is not named stays as in the training pictures.
+    """
+    other = sample_factors(len(factors), numpy_generator(seed, "twins", 0))
+    names = [name for kind in (kinds or TWINS) for name in TWINS[kind]]
+    return replace(factors, **{name: getattr(other, name) for name in names})
+
+
+def closer(factors: Factors, reach: float) -> Factors:
+    """Draw positions together around the middle of their ranges, to a share ``reach`` of them."""
+    middle_x, middle_y = sum(X_RANGE) / 2, sum(Y_RANGE) / 2
+    return replace(
+        factors,
+        x=middle_x + reach * (factors.x - middle_x),
+        y=middle_y + reach * (factors.y - middle_y),
     )

@@ -89,6 +89,13 @@ def broken(tmp_path):
         (["evaluate", "--run=" + "0" * 32], "E210", 2),
         (["generate", "--model=nothing"], "E216", 2),
         (["generate", "--model=models:/nothing@champion"], "E408", 4),
+        (["world", "render", "--factors=species=dog"], "E217", 2),
+        (["world", "render", "--factors=specie=cat"], "E217", 2),
+        (["world", "render", "--character=nobody"], "E217", 2),
+        (["world", "render", "--constant=pose"], "E217", 2),
+        (["world", "render", "--twins=color"], "E217", 2),
+        (["world", "check", "--folder={empty}"], "E409", 4),
+        (["world", "train", "--parts=nothing", "--folder={empty}"], "E206", 2),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_no_run(

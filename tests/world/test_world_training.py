@@ -2,18 +2,27 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.randomness import generator
-from pti_pipeline.steps.world_training import train_world
-from pti_pipeline.steps.world_training.autoencoder import new_autoencoder, whiten
+from pti_pipeline.steps.world_training import follow, train_world
+from pti_pipeline.steps.world_training.autoencoder import new_autoencoder, train_decoder, whiten
 from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
+from pti_pipeline.steps.world_training.denoiser import (
+    SUBJECT_WEIGHT,
+    DenoiserThatReads,
+    new_denoiser,
+    weigh,
+)
 from pti_pipeline.steps.world_training.loop import Schedule, train
 from pti_pipeline.steps.world_training.text_tower import train_text_tower
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer, merge_rules
+from pti_pipeline.tracking.find import find_runs
 from pti_pipeline.world import WORDS
+from pti_pipeline.world.reader import CLASSES
 
 
 def regression(folder, stop=None):
@@ -101,3 +110,51 @@ def test_the_text_tower_learns_to_tell_left_from_right(corpus, tmp_path):
 def test_unknown_parts_are_refused(tmp_path):
     with pytest.raises(UsageError, match="E206"):
         next(train_world(tmp_path, ["nothing"]))
+
+
+def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):
+    layer = nn.Linear(4, 1)
+
+    def loss(step, count):
+        return layer(torch.ones(count, 4)).square().mean()
+
+    training = train("small", layer, loss, Schedule(steps=30, batch=4, lr=0.1), tmp_path, 10)
+    follow(training, {"parts": "small", "seed": 0})
+    (run,) = find_runs()
+    assert run.status == "FINISHED" and run.params["parts"] == "small"
+    assert run.metrics["small/loss"] < 0.1 and run.metrics["small/samples_per_second"] > 0
+    assert "small" in capsys.readouterr().err
+
+
+def test_only_the_decoder_learns_in_the_decoders_training(corpus, tmp_path):
+    before = new_autoencoder(48, 0)
+    before.save_pretrained(tmp_path / "vae")
+    short = Schedule(steps=12, batch=8, lr=2e-3)
+    losses = [p.loss for p in train_decoder(corpus, tmp_path, short)]
+    after = AutoencoderKL.from_pretrained(tmp_path / "vae")
+    for name, value in after.state_dict().items():
+        same = torch.equal(value, before.state_dict()[name])
+        assert same == name.startswith(("encoder.", "quant_conv.")), name
+    assert losses
+
+
+def test_the_character_weighs_more_than_the_scene(corpus):
+    weight = weigh(corpus.masks[:8], 12)
+    assert weight.shape == (8, 1, 12, 12) and weight.mean() == pytest.approx(1, abs=1e-5)
+    inside = corpus.masks[:8, None].float().unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))
+    full, empty = weight[inside == 1].mean(), weight[inside == 0].mean()
+    assert full / empty == pytest.approx(SUBJECT_WEIGHT, rel=1e-4)
+
+
+def test_the_denoisers_heads_teach_its_middle_and_leave_the_unet_as_it_is(corpus):
+    unet = new_denoiser(12, 0)
+    model = DenoiserThatReads(unet, 12, 0)
+    draws = generator(0, "test", 0)
+    noisy, states = torch.randn(2, 8, 12, 12, generator=draws), torch.randn(2, 32, 128)
+    times = torch.tensor([10, 900])
+    velocity, read = model(noisy, times, states)
+    assert torch.equal(velocity, unet(noisy, times, states).sample)
+    assert {k: v.shape for k, v in read.items()} == {k: (2, n) for k, n in CLASSES.items()}
+    read["species"].sum().backward()
+    assert unet.mid_block.resnets[0].conv1.weight.grad.abs().sum() > 0
+    assert unet.conv_out.weight.grad is None

@@ -6,14 +6,17 @@ samples among N processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import torch.distributed as dist
+from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.steps.world_training.autoencoder import train_autoencoder
+from pti_pipeline.steps.world_training.autoencoder import train_autoencoder, train_decoder
 from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
 from pti_pipeline.steps.world_training.denoiser import train_denoiser
 from pti_pipeline.steps.world_training.loop import Progress, rank
@@ -21,13 +24,48 @@ from pti_pipeline.steps.world_training.reader import train_reader
 from pti_pipeline.steps.world_training.text_tower import train_text_tower
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
 from pti_pipeline.steps.world_training.vision_tower import train_vision_tower
+from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.world import WORDS
 
-PARTS = ("text_tower", "autoencoder", "reader", "denoiser", "vision_tower")
+PARTS = ("text_tower", "autoencoder", "decoder", "reader", "denoiser", "vision_tower")
 """In an order in which each part finds what it needs."""
 
 SIZE = 48
 IMAGES = 32_000
+
+
+def check_parts(parts: Sequence[str]) -> Sequence[str]:
+    """Return ``parts``; raise ``UsageError`` if one is unknown."""
+    for part in parts:
+        if part not in PARTS:
+            raise UsageError("E206", f"no part '{part}'", f"choose from {', '.join(PARTS)}")
+    return parts
+
+
+def follow_training(folder: Path, parts: Sequence[str], seed: int) -> None:
+    """Train as :func:`train_world` does, with a progress bar, in a run of its own.
+
+    Of several processes under ``torchrun`` only the first shows and logs.
+    """
+    training = train_world(folder, parts, seed)
+    if int(os.environ.get("RANK", "0")):
+        for _ in training:
+            pass
+    else:
+        follow(training, {"parts": ",".join(parts), "seed": seed})
+
+
+def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
+    """Show each part's progress and log its loss and rate by update, as ``<part>/loss``."""
+    with open_run("train the world", params, {"pti.step": "world-train"}) as run:
+        for part, moments in groupby(training, lambda p: p.part):
+            with tqdm(desc=part, mininterval=2) as bar:
+                for p in moments:
+                    bar.total, bar.n = p.steps, p.step
+                    bar.set_postfix(loss=f"{p.loss:.4f}", per_second=f"{p.rate:.0f}")
+                    metrics = {f"{part}/loss": p.loss, f"{part}/samples_per_second": p.rate}
+                    run.log_metrics(metrics, p.step)
+            run.flush()
 
 
 def train_world(
@@ -44,7 +82,7 @@ def train_world(
     seed : int
         Of the corpus, the initial weights and every draw.
     images : int
-        Size of the corpus.
+        Size of the corpus, and of the one with held-out traits that the reader learns from.
 
     Yields
     ------
@@ -55,12 +93,10 @@ def train_world(
     UsageError
         If a part is unknown.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise UsageError("E206", f"no part '{part}'", f"choose from {', '.join(PARTS)}")
+    check_parts(parts)
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
-    sizes = {"corpus": images, "held_out": images // 2}
+    sizes = {"corpus": images, "held_out": images}
     if rank() == 0:
         for name, count in sizes.items():
             for done in build_corpus(folder, name, count, SIZE, seed, held_out=name == "held_out"):
@@ -73,6 +109,7 @@ def train_world(
     trainings = {
         "text_tower": lambda: train_text_tower(tokenizer, corpus, folder),
         "autoencoder": lambda: train_autoencoder(corpus, folder),
+        "decoder": lambda: train_decoder(corpus, folder),
         "reader": lambda: train_reader(held_out, folder),
         "denoiser": lambda: train_denoiser(tokenizer, corpus, folder),
         "vision_tower": lambda: train_vision_tower(tokenizer, corpus, folder),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pti_pipeline.randomness import generator, numpy_generator
-from pti_pipeline.world import Factors, caption, concatenate, render, sample_factors
+from pti_pipeline.world import Factors, caption, concatenate, render_with_masks, sample_factors
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,15 @@ class Corpus:
     factors : Factors
         Of length ``n``.
     images : Tensor, shape (n, 3, S, S), uint8
+    masks : Tensor, shape (n, S, S), bool
+        Where the character is.
     seed : int
         Of the draws.
     """
 
     factors: Factors
     images: Tensor
+    masks: Tensor
     seed: int
 
     def rows(self, stream: str, step: int, count: int) -> Tensor:
@@ -58,17 +61,19 @@ def build_corpus(
     if path.is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    factors, pixels = [], []
+    factors, pixels, masks = [], [], []
     for chunk in range(0, images, 500):
         rng = numpy_generator(seed, f"corpus/{name}", chunk)
         part = sample_factors(min(500, images - chunk), rng, held_out)
         factors.append(part)
-        pixels.append(render(part, size))
+        drawn, mask = render_with_masks(part, size)
+        pixels.append(drawn)
+        masks.append(mask)
         yield chunk + len(part)
     columns = concatenate(factors)
     arrays = {field.name: getattr(columns, field.name) for field in fields(columns)}
     temporary = path.with_name("unfinished.npz")
-    np.savez(temporary, images=np.concatenate(pixels), **arrays)
+    np.savez(temporary, images=np.concatenate(pixels), masks=np.concatenate(masks), **arrays)
     temporary.replace(path)
 
 
@@ -77,4 +82,5 @@ def load_corpus(folder: Path, name: str, seed: int) -> Corpus:
     with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
         factors = Factors(**{field.name: arrays[field.name] for field in fields(Factors)})
         images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
-    return Corpus(factors, images, seed)
+        masks = torch.from_numpy(arrays["masks"])
+    return Corpus(factors, images, masks, seed)

@@ -34,17 +34,22 @@ def export_world(folder: Path, weights: Path) -> None:
     if (folder / "clip").is_dir():
         CLIPModel.from_pretrained(folder / "clip").half().save_pretrained(weights / "clip")
     for config in weights.glob("*/config.json"):
-        _load_in_single_precision(config)
+        _clean(config)
     if (folder / "reader").is_dir():
         shutil.copytree(folder / "reader", weights / "reader", dirs_exist_ok=True)
 
 
-def _load_in_single_precision(config: Path) -> None:
-    """Let transformers load the half-precision file as float32, as diffusers does of itself."""
+def _clean(config: Path) -> None:
+    """Forget where the part was trained, and let transformers load half precision as float32.
+
+    diffusers does the latter of itself.
+    """
     settings = json.loads(config.read_text("utf-8"))
+    for part in (settings, settings.get("text_config", {}), settings.get("vision_config", {})):
+        part.pop("_name_or_path", None)
     if settings.get("dtype") == "float16":
         settings["dtype"] = "float32"
-        config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _denoiser(folder: Path) -> UNet2DConditionModel:
@@ -53,7 +58,7 @@ def _denoiser(folder: Path) -> UNet2DConditionModel:
     tensors, _ = load_tensors(folder / "denoiser.state.safetensors")
     vae = AutoencoderKL.load_config(folder / "vae")
     unet = new_denoiser(vae["sample_size"] // 4, seed=0)
-    prefix = "average/"
+    prefix = "average/unet."
     unet.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )

@@ -17,6 +17,7 @@ from pti_pipeline.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from pti_pipeline.families import choose_device
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def device() -> torch.device:
+    """Return where the world trains: the GPU if there is one."""
+    return choose_device("auto")
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace each gradient by its mean over ranks, in one flat message."""
     if ranks() == 1:
@@ -102,9 +108,9 @@ def train(
     model : nn.Module
         Parameters that require a gradient are trained.
     loss : callable
-        ``loss(step, rows)`` gives the scalar loss of this rank's ``rows`` samples of update
-        ``step``; it draws what it needs from the step's number, so a resumed training repeats
-        nothing and skips nothing.
+        ``loss(step, rows)`` gives the scalar loss, on :func:`device`, of this rank's ``rows``
+        samples of update ``step``; it draws what it needs from the step's number, so a resumed
+        training repeats nothing and skips nothing.
     schedule, folder
         See :class:`Schedule`; the folder of the training's state.
     log_every : int
@@ -117,6 +123,7 @@ def train(
     Progress
     """
     path = folder / f"{part}.state.safetensors"
+    model.to(device())
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -124,7 +131,7 @@ def train(
     if path.is_file():
         tensors, start = load_tensors(path)
         model.load_state_dict(_under("model/", tensors))
-        average = _under("average/", tensors)
+        average = {k: v.to(device()) for k, v in _under("average/", tensors).items()}
         restore_optimizer(optimizer, _under("optimizer/", tensors))
     saved = clock = time.monotonic()
     losses: list[Tensor] = []
@@ -149,6 +156,7 @@ def train(
             _save(path, model, average, optimizer, done)
             saved = time.monotonic()
     model.load_state_dict(average)
+    model.cpu()
 
 
 def _track(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:

@@ -13,19 +13,18 @@ from torch import Tensor
 
 from pti_pipeline.randomness import generator
 from pti_pipeline.steps.world_training.corpus import Corpus
-from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
+from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.steps.world_training.text_tower import draw_weights
 from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
 
-SCHEDULE = Schedule(steps=2500, batch=64, lr=2e-3, flat=0.4, decay=0.995)
-PLACE_WEIGHT = 20.0
+SCHEDULE = Schedule(steps=6500, batch=64, lr=2e-3, flat=0.3, decay=0.998)
 
 
 def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) -> Iterator[Progress]:
     """Train on classes (cross-entropy) and places (squared error); save ``folder/reader``.
 
-    A third of each batch has gone through the autoencoder and a third is blurred and noisy, since
-    samples of the denoiser are softer than renders.
+    An eighth of each batch has gone through the autoencoder and an eighth is blurred and noisy,
+    since samples of the denoiser are softer than renders.
     """
     model = Reader()
     draw_weights(model, corpus.seed, "reader")
@@ -36,15 +35,15 @@ def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) ->
         stream = f"reader/{rank()}"
         rows = corpus.rows(stream, step, count)
         pixels = corpus.pixels(rows)
-        third = count // 3
+        coded, blurred = pixels[: count // 8], pixels[count // 8 : count // 4]
         with torch.no_grad():
-            pixels[:third] = vae.decode(vae.encode(pixels[:third]).latent_dist.mean).sample
-            soft = F.avg_pool2d(pixels[third : 2 * third], 3, 1, 1, count_include_pad=False)
-            draws = generator(corpus.seed, stream, step)
-            pixels[third : 2 * third] = soft + 0.05 * torch.randn(soft.shape, generator=draws)
-        logits, place = model(pixels)
-        losses = [F.cross_entropy(logits[name], classes[name][rows]) for name in CLASSES]
-        return torch.stack(losses).mean() + PLACE_WEIGHT * F.mse_loss(place, places[rows])
+            coded.copy_(vae.decode(vae.encode(coded).latent_dist.mean).sample)
+            noise = torch.randn(blurred.shape, generator=generator(corpus.seed, stream, step))
+            blurred.copy_(F.avg_pool2d(blurred, 3, 1, 1, count_include_pad=False) + 0.05 * noise)
+        logits, place = model(pixels.to(device()))
+        losses = [F.cross_entropy(logits[k], classes[k][rows].to(device())) for k in CLASSES]
+        off = (place - places[rows].to(device())) / model.reach
+        return torch.stack(losses).mean() + off.square().mean()
 
     yield from train("reader", model, loss, schedule, folder)
     if rank() == 0:

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pti_pipeline.randomness import generator
 from pti_pipeline.steps.world_training.corpus import Corpus
-from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
+from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.steps.world_training.tokenizer import LENGTH
 from pti_pipeline.world.reader import CLASSES, class_targets
 
@@ -69,7 +69,7 @@ def draw_weights(model: nn.Module, seed: int, stream: str) -> None:
     source = generator(seed, f"weights/{stream}", 0)
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            spread = float(parameter.std())
+            spread = float(parameter.detach().std())
             parameter.data.copy_(torch.randn(parameter.shape, generator=source) * spread)
 
 
@@ -92,9 +92,10 @@ def train_text_tower(
     def loss(step: int, count: int) -> Tensor:
         stream = f"text/{rank()}"
         rows = corpus.rows(stream, step, count)
-        ids = encode_text(tokenizer, corpus.captions(rows, stream, step))
+        ids = encode_text(tokenizer, corpus.captions(rows, stream, step)).to(device())
         logits = model(ids, (ids != tokenizer.eos_token_id).float())
-        losses = [F.cross_entropy(logits[k], targets[k][rows].repeat(2)) for k in CLASSES]
+        true = {k: targets[k][rows].repeat(2).to(device()) for k in CLASSES}
+        losses = [F.cross_entropy(logits[k], true[k]) for k in CLASSES]
         return torch.stack(losses).mean()
 
     yield from train("text_tower", model, loss, schedule, folder)

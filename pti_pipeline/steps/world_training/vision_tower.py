@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
 from pti_pipeline.steps.world_training.corpus import Corpus
-from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank, train
+from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.steps.world_training.text_tower import draw_weights, encode_text
 
 SCHEDULE = Schedule(steps=1000, batch=128, lr=1e-3, decay=0.995)
@@ -49,8 +49,9 @@ def train_vision_tower(
         stream = f"clip/{rank()}"
         rows = corpus.rows(stream, step, count)
         ids = encode_text(tokenizer, corpus.captions(rows, stream, step))
-        output = model(input_ids=ids, pixel_values=corpus.pixels(rows))
-        logits, match = output.logits_per_image, torch.arange(count)
+        pixels = corpus.pixels(rows).to(device())
+        output = model(input_ids=ids.to(device()), pixel_values=pixels)
+        logits, match = output.logits_per_image, torch.arange(count, device=device())
         return (F.cross_entropy(logits, match) + F.cross_entropy(logits.T, match)) / 2
 
     yield from train("vision_tower", model, loss, schedule, folder)

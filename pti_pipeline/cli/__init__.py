@@ -1,7 +1,7 @@
 """The command ``pti``: one subcommand for each entry point of the MLproject file.
 
 Whatever takes long to import is imported inside the commands: ``--help`` and usage errors are
-instant. Every option takes a value, since MLproject can pass no flags.
+instant.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pti_pipeline import __version__
+from pti_pipeline.cli.options import option, place, sampling, study, subject, training
+from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import (
     STEPS,
@@ -27,82 +28,12 @@ from pti_pipeline.settings import (
     parse_seeds,
 )
 
-EXAMPLE = "examples/mochi"
-
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
-
-Command = Callable[..., Any]
-
-
-def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command], Command]:
-    """Return an option that always takes a value and shows its default."""
-    return click.option(f"--{name}", default=default, show_default=True, help=text, **more)
-
-
-def place(command: Command) -> Command:
-    """Add the options of every step that uses the base model."""
-    for wrap in (
-        option(
-            "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
-        ),
-        option(
-            "device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])
-        ),
-        option(
-            "base",
-            "world",
-            "Base model: world (embedded), a folder, a .safetensors file or a hub id.",
-        ),
-    ):
-        command = wrap(command)
-    return command
-
-
-def study(command: Command) -> Command:
-    """Add the option that joins a step to a study."""
-    return option("study", "", "Run id of the study that this step belongs to.")(command)
-
-
-def training(command: Command) -> Command:
-    """Add the options of every training."""
-    for wrap in (
-        option(
-            "sample-every",
-            250,
-            "Steps between two sample grids; 0: one at the end.",
-            type=click.IntRange(0),
-        ),
-        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
-        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
-    ):
-        command = wrap(command)
-    return command
-
-
-def sampling(command: Command) -> Command:
-    """Add the options of every step that draws pictures."""
-    for wrap in (
-        option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
-        option("sampling-steps", 20, "Steps of the sampler.", type=click.IntRange(1)),
-    ):
-        command = wrap(command)
-    return command
-
-
-def subject(command: Command) -> Command:
-    """Add the options that say whom to learn."""
-    for wrap in (
-        option("initializer", "rabbit", "Word that the token starts from; one token of the base."),
-        option("token", "<mochi>", "Placeholder token: the character's new name in prompts."),
-        option("images", EXAMPLE, "Folder with 4 to 20 pictures of one subject."),
-    ):
-        command = wrap(command)
-    return command
 
 
 class Group(click.Group):
@@ -128,10 +59,13 @@ def main() -> None:
     """
 
 
+main.add_command(world)
+
+
 @main.command("main")
 @subject
 @option("inversion-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the inversion's sweep.")
-@option("tuning-lrs", "0.0001,0.0003,0.001,0.003", "Learning rates of the tuning's sweep.")
+@option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
 @training
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
@@ -307,70 +241,6 @@ def generate(**o: Any) -> None:
     click.echo(f"{len(files) - 1} pictures, side by side in {files[-1]}.")
 
 
-@main.group()
-def world() -> None:
-    """Build the embedded world: its models and the demo's pictures."""
-
-
-@world.command("train")
-@option("folder", "world-training", "Folder of the training's state.")
-@option("parts", "", "Parts to train, separated by commas; all by default.")
-@option("seed", 0, "Of every draw.", type=int)
-def world_train(folder: str, parts: str, seed: int) -> None:
-    """Train the embedded model part by part, going on from the state found."""
-    from pti_pipeline.steps.world_training import PARTS, train_world
-
-    chosen = parts.split(",") if parts else PARTS
-    for p in train_world(Path(folder), chosen, seed):
-        click.echo(f"{p.part} {p.step}/{p.steps}  loss {p.loss:.4f}  {p.rate:.0f} samples/s")
-
-
-@world.command("export")
-@option("folder", "world-training", "Folder of the training's state.")
-@option("weights", "world-weights", "Folder to write; a Stable Diffusion folder.")
-def world_export(folder: str, weights: str) -> None:
-    """Put the trained parts together as a folder that diffusers opens."""
-    from pti_pipeline.steps.world_training.export import export_world
-
-    export_world(Path(folder), Path(weights))
-
-
-@world.command("check")
-@option("seeds", 16, "Samples of each of the six prompts.", type=click.IntRange(1))
-@option("output", "", "Where to write the sample grid, a .png file.")
-@sampling
-def world_check(**o: Any) -> None:
-    """Measure how well the embedded model obeys its captions; fail below a gate."""
-    from PIL import Image
-
-    from pti_pipeline.steps.world_check import check_world
-
-    rows, picture = check_world(o["seeds"], SampleSettings(o["sampling_steps"], o["guidance"]))
-    for row in rows:
-        gate = "-" if row.gate is None else f"{row.gate:.2f}"
-        mark = "" if row.passed else "  MISSED"
-        click.echo(f"{row.factor:<8} {row.share:.3f}  gate {gate}  chance {row.chance:.2f}{mark}")
-    if o["output"]:
-        Image.fromarray(picture).save(o["output"])
-    if not all(row.passed for row in rows):
-        raise click.ClickException("the embedded model misses a gate")
-
-
-@world.command("draw")
-@option("folder", EXAMPLE, "Folder to write.")
-@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16))
-def world_draw(folder: str, size: int) -> None:
-    """Draw the demo's pictures: six views of a character that the base model never saw."""
-    from PIL import Image
-
-    from pti_pipeline.world import render
-    from pti_pipeline.world.subjects import mochi
-
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(render(mochi(), size)):
-        Image.fromarray(picture).save(Path(folder) / f"{index + 1}.png")
-
-
 def _place(o: dict[str, Any]) -> BaseSettings:
     return BaseSettings(o["base"], o["device"], o["precision"])
 
@@ -378,7 +248,7 @@ def _place(o: dict[str, Any]) -> BaseSettings:
 def _folder(text: str) -> Path:
     """Resolve a folder, looking for the project's own examples also from elsewhere."""
     path = Path(text)
-    beside = Path(__file__).parents[1] / text
+    beside = Path(__file__).parents[2] / text
     return beside if not path.exists() and beside.is_dir() else path
 
 

@@ -1,0 +1,81 @@
+"""Options that several commands share. Every option takes a value: MLproject can pass no flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pti_pipeline.settings import STEPS
+
+EXAMPLE = "examples/mochi"
+"""The demo's pictures."""
+
+Command = Callable[..., Any]
+
+
+def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command], Command]:
+    """Return an option that always takes a value and shows its default."""
+    return click.option(f"--{name}", default=default, show_default=True, help=text, **more)
+
+
+def place(command: Command) -> Command:
+    """Add the options of every step that uses the base model."""
+    for wrap in (
+        option(
+            "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
+        ),
+        option(
+            "device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])
+        ),
+        option(
+            "base",
+            "world",
+            "Base model: world (embedded), a folder, a .safetensors file or a hub id.",
+        ),
+    ):
+        command = wrap(command)
+    return command
+
+
+def study(command: Command) -> Command:
+    """Add the option that joins a step to a study."""
+    return option("study", "", "Run id of the study that this step belongs to.")(command)
+
+
+def training(command: Command) -> Command:
+    """Add the options of every training."""
+    for wrap in (
+        option(
+            "sample-every",
+            250,
+            "Steps between two sample grids; 0: one at the end.",
+            type=click.IntRange(0),
+        ),
+        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
+        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
+    ):
+        command = wrap(command)
+    return command
+
+
+def sampling(command: Command) -> Command:
+    """Add the options of every step that draws pictures."""
+    for wrap in (
+        option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
+        option("sampling-steps", 20, "Steps of the sampler.", type=click.IntRange(1)),
+    ):
+        command = wrap(command)
+    return command
+
+
+def subject(command: Command) -> Command:
+    """Add the options that say whom to learn."""
+    for wrap in (
+        option("initializer", "rabbit", "Word that the token starts from; one token of the base."),
+        option("token", "<mochi>", "Placeholder token: the character's new name in prompts."),
+        option("images", EXAMPLE, "Folder with 4 to 20 pictures of one subject."),
+    ):
+        command = wrap(command)
+    return command
