@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 import numpy as np
@@ -35,3 +37,14 @@ def generator(seed: int, stream: str, step: int) -> torch.Generator:
 def numpy_generator(seed: int, stream: str, step: int) -> np.random.Generator:
     """NumPy generator of one draw; see :func:`generator`."""
     return np.random.default_rng(_digest(seed, stream, step))
+
+
+@contextmanager
+def initialised_from(seed: int, stream: str) -> Iterator[None]:
+    """Let models built inside draw their initial weights from (seed, stream).
+
+    Libraries take these from torch's global generator, which is put back afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_digest(seed, f"weights/{stream}", 0) >> 1)
+        yield

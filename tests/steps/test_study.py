@@ -158,7 +158,10 @@ def test_the_registered_model_answers_as_a_pyfunc(study, tmp_path):
     data = base64.b64decode(answer) if isinstance(answer, str) else answer
     drawn = np.asarray(Image.open(io.BytesIO(data)))
     assert drawn.shape == (48, 48, 3)
-    assert (drawn == np.asarray(Image.open(folder / "drawn" / "seed-5.png"))).all()
+    ours = np.asarray(Image.open(folder / "drawn" / "seed-5.png")).astype(int)
+    gap = np.abs(drawn.astype(int) - ours)
+    assert gap.max() <= 1  # drawn alone here, beside another there: sums round otherwise
+    assert gap.mean() < 0.01
 
 
 def test_registering_again_makes_no_second_version(study, chosen):

@@ -3,18 +3,25 @@
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.randomness import generator
 from pti_pipeline.steps.world_training import follow, train_world
-from pti_pipeline.steps.world_training.autoencoder import new_autoencoder, train_decoder, whiten
+from pti_pipeline.steps.world_training.autoencoder import (
+    new_autoencoder,
+    train_autoencoder,
+    train_decoder,
+    whiten,
+)
 from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
 from pti_pipeline.steps.world_training.denoiser import (
     SUBJECT_WEIGHT,
     DenoiserThatReads,
     new_denoiser,
+    train_denoiser,
     weigh,
 )
 from pti_pipeline.steps.world_training.loop import Schedule, train
@@ -76,7 +83,7 @@ def corpus(tmp_path_factory):
 
 
 def test_whitened_latents_have_unit_spread_and_the_same_pictures(corpus):
-    model = new_autoencoder(48, 0).eval()
+    model = new_autoencoder(48).eval()
     with torch.no_grad():  # an untrained posterior is as wide as the prior; a trained one is not
         model.quant_conv.bias[8:] -= 12
         pixels = corpus.pixels(torch.arange(64))
@@ -89,7 +96,7 @@ def test_whitened_latents_have_unit_spread_and_the_same_pictures(corpus):
 
 
 def test_channels_that_the_decoder_ignores_are_silenced(corpus):
-    model = new_autoencoder(48, 0).eval()
+    model = new_autoencoder(48).eval()
     with torch.no_grad():
         model.quant_conv.bias[8:] -= 12
         model.quant_conv.bias[8 + 3] += 30  # a posterior far wider than the data
@@ -127,7 +134,7 @@ def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):
 
 
 def test_only_the_decoder_learns_in_the_decoders_training(corpus, tmp_path):
-    before = new_autoencoder(48, 0)
+    before = new_autoencoder(48)
     before.save_pretrained(tmp_path / "vae")
     short = Schedule(steps=12, batch=8, lr=2e-3)
     losses = [p.loss for p in train_decoder(corpus, tmp_path, short)]
@@ -147,8 +154,8 @@ def test_the_character_weighs_more_than_the_scene(corpus):
 
 
 def test_the_denoisers_heads_teach_its_middle_and_leave_the_unet_as_it_is(corpus):
-    unet = new_denoiser(12, 0)
-    model = DenoiserThatReads(unet, 12, 0)
+    unet = new_denoiser(12)
+    model = DenoiserThatReads(unet, 12)
     draws = generator(0, "test", 0)
     noisy, states = torch.randn(2, 8, 12, 12, generator=draws), torch.randn(2, 32, 128)
     times = torch.tensor([10, 900])
@@ -158,3 +165,21 @@ def test_the_denoisers_heads_teach_its_middle_and_leave_the_unet_as_it_is(corpus
     read["species"].sum().backward()
     assert unet.mid_block.resnets[0].conv1.weight.grad.abs().sum() > 0
     assert unet.conv_out.weight.grad is None
+
+
+@pytest.mark.slow
+def test_two_hundred_updates_of_the_denoiser_repeat_bit_by_bit(corpus, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        tokenizer = build_tokenizer(WORDS, folder / "tokenizer")
+        short = Schedule(steps=5, batch=8, lr=1e-3)
+        list(train_text_tower(tokenizer, corpus, folder, short))
+        list(train_autoencoder(corpus, folder, short))
+        list(train_denoiser(tokenizer, corpus, folder, Schedule(200, 8, 1e-3, decay=0.99)))
+    torch.set_num_threads(threads)
+    for name in ("text_tower", "autoencoder", "denoiser"):
+        one, two = (load_file(folder / f"{name}.state.safetensors") for folder in folders)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one), name

@@ -12,10 +12,9 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pti_pipeline.randomness import generator
+from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
-from pti_pipeline.steps.world_training.text_tower import draw_weights
 
 CHANNELS = 8
 DECODER_SCHEDULE = Schedule(steps=1300, batch=32, lr=1e-3, flat=0.3, decay=0.998)
@@ -30,9 +29,9 @@ SQUARED = 5.0
 """Weight of the squared error beside the absolute one, which is about five times as large."""
 
 
-def new_autoencoder(size: int, seed: int) -> AutoencoderKL:
+def new_autoencoder(size: int) -> AutoencoderKL:
     """Build an untrained autoencoder that shrinks each side by four."""
-    model = AutoencoderKL(
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 64),
@@ -43,15 +42,14 @@ def new_autoencoder(size: int, seed: int) -> AutoencoderKL:
         scaling_factor=1.0,
         mid_block_add_attention=False,
     )
-    draw_weights(model, seed, "autoencoder")
-    return model
 
 
 def train_autoencoder(
     corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
 ) -> Iterator[Progress]:
     """Train on absolute and squared error with a slight KL term; save as ``folder/vae``."""
-    model = new_autoencoder(corpus.images.shape[-1], corpus.seed)
+    with initialised_from(corpus.seed, "autoencoder"):
+        model = new_autoencoder(corpus.images.shape[-1])
 
     def loss(step: int, count: int) -> Tensor:
         stream = f"autoencoder/{rank()}"

@@ -11,11 +11,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pti_pipeline.randomness import generator
+from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.autoencoder import CHANNELS, cache_latents
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
-from pti_pipeline.steps.world_training.text_tower import WIDTH, draw_weights, encode_text
+from pti_pipeline.steps.world_training.text_tower import WIDTH, encode_text
 from pti_pipeline.world.reader import CLASSES, class_targets
 
 SCHEDULE = Schedule(steps=14_500, batch=64, lr=1.2e-3, flat=0.75, decay=0.999)
@@ -40,9 +40,9 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def new_denoiser(size: int, seed: int) -> UNet2DConditionModel:
+def new_denoiser(size: int) -> UNet2DConditionModel:
     """Build an untrained UNet over latents of side ``size``; its finest level has no attention."""
-    model = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=size,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
@@ -54,8 +54,6 @@ def new_denoiser(size: int, seed: int) -> UNet2DConditionModel:
         norm_num_groups=16,
         cross_attention_dim=WIDTH,
     )
-    draw_weights(model, seed, "denoiser")
-    return model
 
 
 class DenoiserThatReads(nn.Module):
@@ -66,13 +64,12 @@ class DenoiserThatReads(nn.Module):
     so they take the place of a pretrained encoder. The heads are thrown away after training.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, size: int, seed: int) -> None:
+    def __init__(self, unet: UNet2DConditionModel, size: int) -> None:
         super().__init__()
         self.unet = unet
         side = size // 2 ** (len(unet.config.block_out_channels) - 1)
         features = unet.config.block_out_channels[-1] * side**2
         self.heads = nn.ModuleDict({k: nn.Linear(features, n) for k, n in CLASSES.items()})
-        draw_weights(self.heads, seed, "denoiser/heads")
         unet.mid_block.register_forward_hook(self._keep)
 
     def _keep(self, _: nn.Module, __: object, output: Tensor) -> None:
@@ -106,8 +103,9 @@ def train_denoiser(
     vae = AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
     latents = cache_latents(vae, corpus, folder)
     scheduler = new_scheduler()
-    unet = new_denoiser(latents.shape[-1], corpus.seed)
-    model = DenoiserThatReads(unet, latents.shape[-1], corpus.seed)
+    with initialised_from(corpus.seed, "denoiser"):
+        unet = new_denoiser(latents.shape[-1])
+        model = DenoiserThatReads(unet, latents.shape[-1])
     targets = class_targets(corpus.factors)
     end = scheduler.config.num_train_timesteps
 

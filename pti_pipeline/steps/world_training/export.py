@@ -57,7 +57,7 @@ def _denoiser(folder: Path) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_pretrained(folder / "unet")
     tensors, _ = load_tensors(folder / "denoiser.state.safetensors")
     vae = AutoencoderKL.load_config(folder / "vae")
-    unet = new_denoiser(vae["sample_size"] // 4, seed=0)
+    unet = new_denoiser(vae["sample_size"] // 4)
     prefix = "average/unet."
     unet.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

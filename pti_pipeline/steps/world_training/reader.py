@@ -11,10 +11,9 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pti_pipeline.randomness import generator
+from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
-from pti_pipeline.steps.world_training.text_tower import draw_weights
 from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
 
 SCHEDULE = Schedule(steps=6500, batch=64, lr=2e-3, flat=0.3, decay=0.998)
@@ -26,8 +25,8 @@ def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) ->
     An eighth of each batch has gone through the autoencoder and an eighth is blurred and noisy,
     since samples of the denoiser are softer than renders.
     """
-    model = Reader()
-    draw_weights(model, corpus.seed, "reader")
+    with initialised_from(corpus.seed, "reader"):
+        model = Reader()
     vae = AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
     classes, places = class_targets(corpus.factors), place_targets(corpus.factors)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pti_pipeline.randomness import generator
+from pti_pipeline.randomness import initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.steps.world_training.tokenizer import LENGTH
@@ -45,7 +45,7 @@ class FactorsFromText(nn.Module):
         return {name: head(pooled) for name, head in self.heads.items()}
 
 
-def new_text_tower(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
+def new_text_tower(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Build an untrained tower for ``tokenizer``."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -59,18 +59,7 @@ def new_text_tower(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    tower = CLIPTextModel(config)
-    draw_weights(tower, seed, "text")
-    return tower
-
-
-def draw_weights(model: nn.Module, seed: int, stream: str) -> None:
-    """Redraw every matrix and embedding of ``model`` at its own scale from (seed, stream)."""
-    source = generator(seed, f"weights/{stream}", 0)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            spread = float(parameter.detach().std())
-            parameter.data.copy_(torch.randn(parameter.shape, generator=source) * spread)
+    return CLIPTextModel(config)
 
 
 def encode_text(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -86,7 +75,8 @@ def train_text_tower(
     tokenizer: CLIPTokenizer, corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
 ) -> Iterator[Progress]:
     """Train the tower to predict every factor from captions; save it as ``folder/text_encoder``."""
-    model = FactorsFromText(new_text_tower(tokenizer, corpus.seed))
+    with initialised_from(corpus.seed, "text_tower"):
+        model = FactorsFromText(new_text_tower(tokenizer))
     targets = class_targets(corpus.factors)
 
     def loss(step: int, count: int) -> Tensor:

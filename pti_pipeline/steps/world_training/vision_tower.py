@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
+from pti_pipeline.randomness import initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
-from pti_pipeline.steps.world_training.text_tower import draw_weights, encode_text
+from pti_pipeline.steps.world_training.text_tower import encode_text
 
 SCHEDULE = Schedule(steps=1000, batch=128, lr=1e-3, decay=0.995)
 
 
-def new_clip(text: CLIPTextModel, size: int, seed: int) -> CLIPModel:
+def new_clip(text: CLIPTextModel, size: int) -> CLIPModel:
     """Build a CLIP model with an untrained image tower around the trained, frozen text tower."""
     vision = CLIPVisionConfig(
         hidden_size=128,
@@ -32,7 +33,6 @@ def new_clip(text: CLIPTextModel, size: int, seed: int) -> CLIPModel:
         text_config=text.config.to_dict(), vision_config=vision.to_dict(), projection_dim=96
     )
     model = CLIPModel(config)
-    draw_weights(model, seed, "clip")
     model.text_model.load_state_dict(text.state_dict())
     model.text_model.requires_grad_(False)
     return model
@@ -43,7 +43,8 @@ def train_vision_tower(
 ) -> Iterator[Progress]:
     """Train with the symmetric contrastive loss (Radford et al. 2021); save as ``folder/clip``."""
     text = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    model = new_clip(text, corpus.images.shape[-1], corpus.seed)
+    with initialised_from(corpus.seed, "vision_tower"):
+        model = new_clip(text, corpus.images.shape[-1])
 
     def loss(step: int, count: int) -> Tensor:
         stream = f"clip/{rank()}"
