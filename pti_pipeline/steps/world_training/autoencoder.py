@@ -20,9 +20,7 @@ CHANNELS = 8
 DECODER_SCHEDULE = Schedule(steps=1300, batch=32, lr=1e-3, flat=0.3, decay=0.998)
 SCHEDULE = Schedule(steps=5600, batch=32, lr=2e-3, flat=0.5, decay=0.998)
 KL_WEIGHT = 1e-7
-"""Ten times more silences two of the eight channels, at a cost of about 2 dB."""
-
-
+"""Ten times more silenced two of the eight channels."""
 NOISE = 0.05
 """Spread of the noise on latents of unit spread: samples are never quite where renders are."""
 SQUARED = 5.0
