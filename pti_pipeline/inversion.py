@@ -11,10 +11,13 @@ from torch import Tensor
 from pti_pipeline import distance
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.losses import denoising_loss
+from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
-from pti_pipeline.training import optimise
+from pti_pipeline.training import optimise, rates
+
+FAR = 20.0
+"""Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,13 @@ class Moment:
     step : int
     metrics : dict of str to Tensor, each of shape (K,)
         By their logged names; on the device.
+    alive : Tensor of bool, shape (K,)
+        False once an experiment has diverged and is frozen.
     """
 
     step: int
     metrics: dict[str, Tensor]
+    alive: Tensor
 
 
 def invert(
@@ -45,7 +51,7 @@ def invert(
     vectors : Tensor, shape (K, n, H), float32
         Start of each experiment; updated in place.
     experiments : sequence of InvertSettings, length K
-        May differ in learning rate and seed.
+        May differ in learning rate, clipping and seed.
 
     Yields
     ------
@@ -55,20 +61,21 @@ def invert(
     first, seeds = experiments[0], [e.seed for e in experiments]
     start, table = vectors.clone(), base.vocabulary()
 
-    def loss(step: int) -> Tensor:
-        batch = draw_batch(material, seeds, first.batch_size, base.timesteps, step)
-        with attached(base.text_encoder, vectors):
+    def loss(step: int, part: slice) -> tuple[Tensor, Tensor]:
+        batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
+        with attached(base.text_encoder, vectors[part]):
             condition = base.condition(material.ids[batch.prompts])
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        rows = denoising_loss(
-            base.predict(noisy, batch.timesteps, condition),
-            base.target(batch.latents, batch.noise, batch.timesteps),
-        )
-        return rows.unflatten(0, (len(experiments), -1)).mean(1)
+        prediction = base.predict(noisy, batch.timesteps, condition)
+        target = base.target(batch.latents, batch.noise, batch.timesteps)
+        return pack_losses(prediction, target, len(seeds[part]))
 
-    lr = torch.tensor([e.lr for e in experiments], device=vectors.device)
+    def sound() -> Tensor:
+        return distance.norm_ratio(vectors.detach(), table) <= FAR
+
+    lr, clip = rates(experiments, vectors)
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=vectors.device)
-    for record in optimise([vectors], loss, lr, first.steps):
+    for record in optimise([vectors], loss, lr, first.steps, clip, sound):
         path, nominal = path + record.stride, nominal + record.lr
         now = vectors.detach()
         travelled = distance.delta_norm(now, start)
@@ -76,4 +83,4 @@ def invert(
         metrics |= distance.report(travelled, path, nominal, now[0].numel())
         metrics["distance/angle"] = distance.angle(now, start)
         metrics["distance/norm_ratio"] = distance.norm_ratio(now, table)
-        yield Moment(record.step, metrics)
+        yield Moment(record.step, metrics, record.alive)

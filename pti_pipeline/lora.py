@@ -38,14 +38,15 @@ class PackedLoRA(nn.Module):
     def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
         super().__init__()
         self.linear, self.scale, self.enabled = linear, scale, True
+        self.part = slice(None)
         self.down, self.up = down, up
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major."""
+        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``."""
         y: Tensor = self.linear(x)
         if not self.enabled:
             return y
-        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        down, up = self.down[self.part].to(x.dtype), self.up[self.part].to(x.dtype)
         hidden = torch.bmm(x.reshape(len(down), -1, x.shape[-1]), down.mT)
         base = y.reshape(len(up), -1, y.shape[-1])
         return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
@@ -136,6 +137,18 @@ def disabled(adapter: Adapter) -> Iterator[None]:
     finally:
         for layer in adapter.layers.values():
             layer.enabled = True
+
+
+@contextmanager
+def only(adapter: Adapter, part: slice) -> Iterator[None]:
+    """Let the denoiser's rows be those of the experiments in ``part``, for a while."""
+    for layer in adapter.layers.values():
+        layer.part = part
+    try:
+        yield
+    finally:
+        for layer in adapter.layers.values():
+            layer.part = slice(None)
 
 
 def peft_state(adapter: Adapter, experiment: int) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -15,7 +16,21 @@ def denoising_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (rows,), float32
+    Tensor, shape (rows,), float32 (float64 if that was given)
         Lower is better. The caller averages, so that experiments never mix.
     """
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+    return (_wide(prediction) - _wide(target)).square().flatten(1).mean(1)
+
+
+def pack_losses(prediction: Tensor, target: Tensor, experiments: int) -> tuple[Tensor, Tensor]:
+    """Mean loss of each of K experiments, and what it would be if they predicted nothing.
+
+    Rows are experiment-major; both are of shape (K,).
+    """
+    nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (experiments, -1))
+    losses = denoising_loss(prediction, target).unflatten(0, (experiments, -1))
+    return losses.mean(1), nothing.mean(1)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

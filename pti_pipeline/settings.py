@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from pti_pipeline.errors import UsageError
+
+T = TypeVar("T")
+Settings = TypeVar("Settings", bound="TrainSettings")
 
 STEPS = 1000
 """Optimizer updates of every training, so that learning rates compare."""
@@ -37,15 +42,20 @@ class TrainSettings:
         Rows of each update.
     seed : int
         Of every draw: picture, caption, timestep, noise and a LoRA's start.
+    clip : float
+        Largest L2 norm of the experiment's gradient; 0 leaves it alone.
     """
 
     lr: float
     steps: int = STEPS
     batch_size: int = 4
     seed: int = 0
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         check_learning_rate(self.lr)
+        if not (math.isfinite(self.clip) and self.clip >= 0):
+            raise UsageError("E202", f"clip is {self.clip}", "use a number from 0, which is off")
         for name in ("steps", "batch_size"):
             _at_least(name, getattr(self, name), 1)
 
@@ -108,15 +118,68 @@ def parse_learning_rates(text: str) -> tuple[float, ...]:
             ) from None
     for rate in rates:
         check_learning_rate(rate)
-    return tuple(rates)
+    return _distinct("learning rate", tuple(rates))
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Read seeds separated by commas."""
     try:
-        return tuple(int(word) for word in text.split(","))
+        seeds = tuple(int(word) for word in text.split(","))
     except ValueError:
         raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
+    return _distinct("seed", seeds)
+
+
+def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]:
+    """Read a setting's name and values, ``name:value,value``; none from an empty text.
+
+    Examples
+    --------
+    >>> parse_vary("rank:4,8", FinetuneSettings)
+    ('rank', (4, 8))
+    >>> parse_vary("", FinetuneSettings)
+    ('', ())
+    """
+    if not text:
+        return "", ()
+    name, _, values = text.partition(":")
+    known = [f.name for f in fields(kind) if f.name not in ("lr", "seed")]
+    if name not in known or not values:
+        raise UsageError(
+            "E218",
+            f"'{text}' varies nothing that this stage has",
+            f"write name:value,value with one of {', '.join(known)}",
+        )
+    number = type(getattr(kind, name))
+    try:
+        return name, _distinct(name, tuple(number(word) for word in values.split(",")))
+    except ValueError:
+        raise UsageError(
+            "E218", f"'{values}' are no values of {name}", f"write numbers, e.g. {name}:1,2"
+        ) from None
+
+
+def experiments(
+    lrs: Sequence[float], seeds: Sequence[int], vary: tuple[str, Sequence[float]], common: Settings
+) -> list[Settings]:
+    """Every combination of a sweep's values, in ``common`` settings; learning rates run fastest."""
+    name, values = vary
+    changes: list[dict[str, Any]] = [{name: v} for v in values] or [{}]
+    others = [replace(common, **change) for change in changes]
+    return [replace(o, lr=lr, seed=seed) for o in others for seed in seeds for lr in lrs]
+
+
+def label(settings: TrainSettings, varied: str = "") -> str:
+    """Name an experiment: ``"lr=0.005 seed=0"``, and the varied setting if there is one."""
+    extra = f" {varied}={getattr(settings, varied):g}" if varied else ""
+    return f"lr={settings.lr:g} seed={settings.seed}{extra}"
+
+
+def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
+    return values
 
 
 def check_learning_rate(lr: float) -> None:

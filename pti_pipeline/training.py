@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from pti_pipeline import memory
+from pti_pipeline.settings import TrainSettings
+
+PATIENCE = 50
+"""Steps over which the loss must beat that of predicting nothing."""
+
+Loss = Callable[[int, slice], tuple[Tensor, Tensor]]
+"""``loss(step, part)``: losses of the experiments in ``part``, and those of predicting nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +34,37 @@ class Record:
         Learning rate applied.
     stride : Tensor
         L2 norm of the update over all of an experiment's parameters.
+    alive : Tensor of bool
+        False from the update on that found an experiment diverged: it is frozen.
     """
 
     step: int
     loss: Tensor
     lr: Tensor
     stride: Tensor
+    alive: Tensor
+
+
+def rates(experiments: Sequence[TrainSettings], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Learning rate and largest gradient norm of each experiment, shape (K,), as ``like`` is."""
+    lr, clip = [e.lr for e in experiments], [e.clip or math.inf for e in experiments]
+    return like.new_tensor(lr), like.new_tensor(clip)
 
 
 class FlatAdam:
     """Adam (Kingma & Ba 2015) over K experiments, each with its own learning rate.
 
     All parameters lie in one (K, P) buffer and the given tensors become views of it, so that a
-    learning rate, a norm or a step length is one operation for each experiment apart.
+    learning rate, a norm or a step length is one operation for each experiment apart. ``clip``
+    bounds the norm of each experiment's own gradient, infinity leaves it alone: a bound on the
+    norm of all would mix experiments.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], lr: Tensor) -> None:
+    def __init__(
+        self, parameters: Sequence[Tensor], lr: Tensor, clip: Tensor | float = math.inf
+    ) -> None:
         self.lr, self.updates = lr[:, None], 0
+        self.clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)[:, None]
         self.values = torch.cat([p.detach().flatten(1) for p in parameters], 1)
         self.mean, self.variance = (torch.zeros_like(self.values) for _ in range(2))
         offset = 0
@@ -53,42 +77,117 @@ class FlatAdam:
     def step(
         self,
         gradients: Sequence[Tensor],
+        alive: Tensor,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-    ) -> Tensor:
-        """Update the parameters and return each experiment's step length, shape (K,)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Update the experiments that are alive and have a finite gradient.
+
+        Returns
+        -------
+        stride, moved : Tensor, shape (K,)
+            Each experiment's step length, and whether it was updated.
+        """
         self.updates += 1
         flat = torch.cat([g.flatten(1) for g in gradients], 1)
+        norm = flat.norm(dim=1, keepdim=True)
+        moved = alive & norm[:, 0].isfinite()
+        flat = flat * (self.clip / norm).clamp(max=1).nan_to_num(1.0)
         self.mean.lerp_(flat, 1 - betas[0])
         self.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
         spread = (self.variance / (1 - betas[1] ** self.updates)).sqrt_().add_(eps)
         update = self.lr / (1 - betas[0] ** self.updates) * self.mean / spread
+        update = update.where(moved[:, None], 0)
         self.values.sub_(update)
-        return update.norm(dim=1)
+        return update.norm(dim=1), moved
+
+
+class Watch:
+    """Tells which experiments still learn.
+
+    A learning rate that is too large often gives no NaN, only predictions worse than none. A base
+    model that is itself no better (a tiny random one) is held against twice its own first loss.
+    """
+
+    def __init__(self, experiments: int, device: torch.device) -> None:
+        self.margins = torch.full((PATIENCE, experiments), -math.inf, device=device)
+        self.bound = torch.ones(experiments, device=device)
+
+    def alive(self, step: int, losses: Tensor, nothing: Tensor) -> Tensor:
+        """Whether each loss is finite and, over :data:`PATIENCE` steps, below that of nothing."""
+        if step == 0:
+            self.bound = (2 * losses / nothing).clamp(min=1)
+        self.margins[step % PATIENCE] = losses - self.bound * nothing
+        return losses.isfinite() & ~(self.margins.mean(0) > 0)
 
 
 def optimise(
-    parameters: Sequence[Tensor], loss: Callable[[int], Tensor], lr: Tensor, steps: int
+    parameters: Sequence[Tensor],
+    loss: Loss,
+    lr: Tensor,
+    steps: int,
+    clip: Tensor | float = math.inf,
+    sound: Callable[[], Tensor] | None = None,
 ) -> Iterator[Record]:
     """Train K experiments together, exactly as if each were alone.
+
+    An experiment has diverged, and keeps the values it had, once its loss or gradient is not
+    finite, its loss over 50 steps is above that of predicting nothing, or it is no longer
+    ``sound``. Nothing of it reaches the others.
 
     Parameters
     ----------
     parameters : sequence of Tensor, each of shape (K, ...)
         Updated in place.
     loss : callable
-        ``loss(step)`` gives the K losses of update ``step`` (from 0); their sum is
-        backpropagated, and no term of it mixes experiments.
+        ``loss(step, part)`` gives the losses of the experiments in the slice ``part`` at update
+        ``step`` (from 0), and the losses they would have if they predicted nothing. The losses'
+        sum is backpropagated, and no term of it mixes experiments.
     lr : Tensor, shape (K,)
     steps : int
+    clip : Tensor, shape (K,), or float
+        Largest norm of an experiment's gradient.
+    sound : callable, optional
+        Tells, shape (K,), which experiments are as they should be after an update.
 
     Yields
     ------
     Record
         Without waiting for the device.
+
+    Raises
+    ------
+    ResourceError
+        If not even one experiment fits into memory.
+
+    Notes
+    -----
+    As many experiments share a pass as fit into memory (:func:`memory.passes`); should memory run
+    out all the same, the step is taken again in passes of half as many.
     """
-    optimizer = FlatAdam(parameters, lr)
+    optimizer, watch = FlatAdam(parameters, lr, clip), Watch(len(lr), lr.device)
+    alive = torch.ones_like(lr, dtype=torch.bool)
+    parts: Sequence[slice] = memory.passes(len(lr), lambda part: loss(0, part), lr.device)
     for step in range(steps):
-        losses = loss(step)
+        descend = partial(_descend, parameters, loss, step)
+        parts, (losses, nothing, gradients) = memory.halving(parts, descend)
+        alive = alive & watch.alive(step, losses, nothing)
+        stride, alive = optimizer.step(gradients, alive)
+        if sound is not None:
+            alive = alive & sound()
+        yield Record(step + 1, losses, lr, stride, alive)
+
+
+def _descend(
+    parameters: Sequence[Tensor], loss: Loss, step: int, parts: Sequence[slice]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Losses, losses of predicting nothing, and gradients of all experiments, part by part."""
+    answers, total = [], list[Tensor]()
+    for part in parts:
+        losses, nothing = loss(step, part)
         gradients = torch.autograd.grad(losses.sum(), parameters)
-        yield Record(step + 1, losses.detach(), lr, optimizer.step(gradients))
+        # an experiment's gradient is zero in every part but its own
+        total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
+        answers.append((losses.detach(), nothing.detach()))
+    all_losses, all_nothing = map(torch.cat, zip(*answers, strict=True))
+    return all_losses, all_nothing, total

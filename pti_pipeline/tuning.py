@@ -11,10 +11,10 @@ from pti_pipeline import distance, lora
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import Moment
-from pti_pipeline.losses import denoising_loss
+from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.settings import FinetuneSettings
-from pti_pipeline.training import optimise
+from pti_pipeline.training import optimise, rates
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def finetune(
     pivot : Pivot
         Frozen: prompts are encoded once.
     experiments : sequence of FinetuneSettings, length K
-        May differ in learning rate and seed.
+        May differ in learning rate, clipping and seed.
 
     Yields
     ------
@@ -55,23 +55,22 @@ def finetune(
     layers = list(adapter.layers.values())
     scale, weights = layers[0].scale, lora.base_norm(adapter)
 
-    def loss(step: int) -> Tensor:
-        batch = draw_batch(material, seeds, first.batch_size, base.timesteps, step)
+    def loss(step: int, part: slice) -> tuple[Tensor, Tensor]:
+        batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        rows = denoising_loss(
-            base.predict(noisy, batch.timesteps, states[batch.prompts]),
-            base.target(batch.latents, batch.noise, batch.timesteps),
-        )
-        return rows.unflatten(0, (len(experiments), -1)).mean(1)
+        with lora.only(adapter, part):
+            prediction = base.predict(noisy, batch.timesteps, states[batch.prompts])
+        target = base.target(batch.latents, batch.noise, batch.timesteps)
+        return pack_losses(prediction, target, len(seeds[part]))
 
     def sides() -> tuple[list[Tensor], list[Tensor]]:
         return [la.down.detach() for la in layers], [la.up.detach() for la in layers]
 
-    lr = torch.tensor([e.lr for e in experiments], device=base.device)
+    lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
     was_downs, was_ups = ([t.clone() for t in side] for side in sides())
-    for record in optimise(adapter.parameters, loss, lr, first.steps):
+    for record in optimise(adapter.parameters, loss, lr, first.steps, clip):
         downs, ups = sides()
         path = path + distance.lora_step_norm(downs, ups, was_downs, was_ups, scale)
         was_downs, was_ups = [t.clone() for t in downs], [t.clone() for t in ups]
@@ -80,4 +79,4 @@ def finetune(
         metrics = {"train/loss": record.loss, "train/lr": record.lr}
         metrics |= distance.report(travelled, path, nominal, size)
         metrics["distance/relative"] = travelled / weights
-        yield Moment(record.step, metrics)
+        yield Moment(record.step, metrics, record.alive)

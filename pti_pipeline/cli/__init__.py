@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from pti_pipeline import __version__
-from pti_pipeline.cli.options import option, place, sampling, study, subject, training
+from pti_pipeline.cli.options import executing, option, place, sampling, study, subject, training
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import (
@@ -24,8 +24,11 @@ from pti_pipeline.settings import (
     FinetuneSettings,
     InvertSettings,
     SampleSettings,
+    TrainSettings,
+    experiments,
     parse_learning_rates,
     parse_seeds,
+    parse_vary,
 )
 
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
@@ -77,6 +80,7 @@ main.add_command(world)
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the new version gets.")
+@executing
 @place
 def main_command(**options: Any) -> None:
     """Run the whole study: both sweeps, both choices, the registration."""
@@ -109,7 +113,7 @@ def invert(**o: Any) -> None:
     distance from the initializer token at every step.
     """
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = InvertSettings(lr, o["steps"], o["batch_size"], o["seed"], o["vectors"])
+    settings = InvertSettings(**_training(o), lr=lr, vectors=o["vectors"])
     from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 
     ready = prepare_inversion(_place(o), _folder(o["images"]), o["token"], o["initializer"])
@@ -132,7 +136,7 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = FinetuneSettings(lr, o["steps"], o["batch_size"], o["seed"], o["rank"], o["alpha"])
+    settings = FinetuneSettings(**_training(o), lr=lr, rank=o["rank"], alpha=o["alpha"])
     from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 
     images = _folder(o["images"]) if o["images"] else None
@@ -147,35 +151,49 @@ def finetune(**o: Any) -> None:
 @option("pivot", "", "Run id of an inversion; for stage finetune.")
 @option("lrs", "0.0003,0.001,0.003,0.01", "Learning rates, separated by commas.")
 @option("seeds", "0", "Seeds, separated by commas.")
+@option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
 @training
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@executing
 @place
 @study
 def sweep(**o: Any) -> None:
-    """Train one stage at every learning rate and seed in one pass, one run each."""
-    lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
-    shared = (o["steps"], o["batch_size"])
-    grid = [(lr, seed) for seed in seeds for lr in lrs]
-    if o["stage"] == "invert":
-        from pti_pipeline.steps.invert import prepare_inversion
-        from pti_pipeline.studies.sweep import sweep_inversion
+    """Train one stage at every learning rate, seed and value of a setting, one run each.
 
-        inversions = [InvertSettings(lr, *shared, seed, o["vectors"]) for lr, seed in grid]
-        subject = _folder(o["images"]), o["token"], o["initializer"]
-        inversion = prepare_inversion(_place(o), *subject)
-        run = sweep_inversion(inversion, inversions, o["sample_every"], o["study"])
+    Experiments of equal shapes share one pass through the frozen base; packs of them run side by
+    side, one for each core or GPU.
+    """
+    shared = {"lr": 0.001, "steps": o["steps"], "batch_size": o["batch_size"], "clip": o["clip"]}
+    if o["stage"] == "invert":
+        common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"])
+        subject = {key: o[key] for key in ("token", "initializer")}
+        subject["images"] = str(_folder(o["images"]))
     else:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
-        from pti_pipeline.steps.finetune import prepare_finetuning
-        from pti_pipeline.studies.sweep import sweep_finetuning
+        common = FinetuneSettings(**shared, rank=o["rank"], alpha=o["alpha"])
+        subject = {"pivot": o["pivot"], "images": ""}
+    lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
+    vary = parse_vary(o["vary"], type(common))
+    members = tuple(experiments(lrs, seeds, vary, common))
+    from pti_pipeline.studies.packs import Pack
+    from pti_pipeline.studies.sweep import Executor, sweep
 
-        tunings = [FinetuneSettings(lr, *shared, seed, o["rank"], o["alpha"]) for lr, seed in grid]
-        tuning = prepare_finetuning(_place(o), o["pivot"], None)
-        run = sweep_finetuning(tuning, tunings, o["sample_every"], o["study"])
+    whole = Pack(
+        o["stage"], _place(o), subject, members, o["sample_every"], o["study"], varied=vary[0]
+    )
+    run = sweep(whole, Executor(o["executor"], o["ray_address"]))
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
+
+
+@main.command(hidden=True)
+def pack() -> None:
+    """Train the pack of a sweep that is written, as JSON, on the standard input."""
+    from pti_pipeline.studies.packs import Pack, train
+
+    train(Pack.from_json(sys.stdin.read()))
 
 
 @main.command()
@@ -243,6 +261,10 @@ def generate(**o: Any) -> None:
 
 def _place(o: dict[str, Any]) -> BaseSettings:
     return BaseSettings(o["base"], o["device"], o["precision"])
+
+
+def _training(o: dict[str, Any]) -> dict[str, Any]:
+    return {key: o[key] for key in ("steps", "batch_size", "seed", "clip")}
 
 
 def _folder(text: str) -> Path:

@@ -39,6 +39,21 @@ def place(command: Command) -> Command:
     return command
 
 
+def executing(command: Command) -> Command:
+    """Add the options that say where a sweep's packs run."""
+    for wrap in (
+        option("ray-address", "", "host:port of a Ray cluster; without, one is started here."),
+        option(
+            "executor",
+            "local",
+            "local: one process for each core or GPU; ray: a Ray cluster.",
+            type=click.Choice(["local", "ray"]),
+        ),
+    ):
+        command = wrap(command)
+    return command
+
+
 def study(command: Command) -> Command:
     """Add the option that joins a step to a study."""
     return option("study", "", "Run id of the study that this step belongs to.")(command)
@@ -53,6 +68,7 @@ def training(command: Command) -> Command:
             "Steps between two sample grids; 0: one at the end.",
             type=click.IntRange(0),
         ),
+        option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
         option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
         option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
     ):

@@ -145,9 +145,9 @@ class StableDiffusion:
         return signal * noise - spread * latents
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The denoiser's prediction, float32."""
+        """The denoiser's prediction, float32 or wider."""
         output = self.denoiser(noisy.to(self.dtype), timesteps, condition, return_dict=False)[0]
-        prediction: Tensor = output.float()
+        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
         return prediction
 
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:

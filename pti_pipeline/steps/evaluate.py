@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -80,23 +81,25 @@ def evaluate(
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id}
     with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
         measure = _Meter(base, subject, reader, samples, edit_seeds, how)
-        with tqdm(total=3, desc="evaluating", unit="part") as bar:
+        shapes = [list(group) for _, group in groupby(sorted(runs, key=_shape), _shape)]
+        with tqdm(total=2 + len(shapes), desc="evaluating", unit="part") as bar:
             word = Characters(runs[0].tags["pti.initializer"], torch.zeros(1, 0, 1))
             references = {"class": measure(word)}
             bar.update()
-            who, states, config = _load(runs, base)
-            if states:
-                first = Characters(who.name, who.vectors[:1])
-                references["pivot"] = measure(first)
+            if runs[0].tags["pti.step"] == "finetune":
+                pivot = _load(runs[:1], base)[0]
+                references["pivot"] = measure(pivot)
             bar.update()
-            with _tuned(base, states, config):
-                tuned = measure(who)
-                grids = preview(base, who, how)
-            bar.update()
-        rows = measure.compare(tuned, references)
-        for found, row, picture in zip(runs, rows, grids, strict=True):
-            add_metrics(found, row)
-            run.log_image(f"samples/{found.name.replace('=', ' ')}", picture, 0)
+            for alike in shapes:
+                who, states, config = _load(alike, base)
+                with _tuned(base, states, config):
+                    tuned = measure(who)
+                    grids = preview(base, who, how)
+                rows = measure.compare(tuned, references)
+                for found, row, picture in zip(alike, rows, grids, strict=True):
+                    add_metrics(found, row)
+                    run.log_image(f"samples/{found.name.replace('=', ' ')}", picture, 0)
+                bar.update()
         return run.id
 
 
@@ -168,6 +171,11 @@ def _load(
                 states.append(state)
     vectors = torch.stack([pivot.embedding for pivot in pivots])
     return Characters(pivots[0].token, vectors), states, config
+
+
+def _shape(run: Found) -> tuple[str, ...]:
+    """Return what runs must have in common to be drawn in one batch."""
+    return tuple(run.params.get(key, "") for key in ("vectors", "rank", "alpha"))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pti_pipeline import lora
@@ -20,7 +19,7 @@ from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import load_pivot, placeholder_tokens
-from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, SampleSettings
+from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, SampleSettings, label
 from pti_pipeline.tracking.find import Found, fetch, get_run
 from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
@@ -73,6 +72,8 @@ def run_finetunings(
     sample_every: int,
     study: str = "",
     sweep: str = "",
+    pack: str = "",
+    varied: str = "",
 ) -> list[str]:
     """Train one LoRA for each experiment and log each as a run; return the runs' ids.
 
@@ -85,17 +86,22 @@ def run_finetunings(
         Steps between two sample grids; 0 draws one at the end only.
     study, sweep : str
         Run ids of the study and sweep that these belong to.
+    pack : str
+        Which pack of the sweep this is.
+    varied : str
+        Name of the setting that the sweep varies beside learning rate and seed.
 
     Raises
     ------
     DivergedError
-        If no experiment ended with finite weights.
+        If a single experiment diverged; in a sweep, the others go on.
     """
     base, found = ready.base, ready.inversion
     tags = {
         "pti.step": "finetune",
         "pti.study": study,
         "pti.sweep": sweep,
+        "pti.pack": pack,
         "pti.pivot": found.id,
         "pti.data_fingerprint": ready.subject.fingerprint,
         "pti.images": str(ready.images.resolve()),
@@ -106,7 +112,7 @@ def run_finetunings(
     }
     first = experiments[0]
     shared = {**asdict(ready.where), "pivot": found.id, "images": ready.images}
-    names = [f"finetune lr={e.lr:g} seed={e.seed}" for e in experiments]
+    names = [f"finetune {label(e, varied)}" for e in experiments]
     with TemporaryDirectory() as temporary:
         file = fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary))
         pivot = load_pivot(file)
@@ -123,10 +129,16 @@ def run_finetunings(
             def grids() -> list[NDArray[np.uint8]]:
                 return preview(base, who, SampleSettings())
 
-            follow(runs, moments, "fine-tuning", first.steps, sample_every, grids)
-            healthy = [_finish(run, base, adapter, k, file) for k, run in enumerate(runs)]
-            if not any(healthy):
-                raise DivergedError("E901", "the tuning diverged", "use a smaller learning rate")
+            frozen = follow(runs, moments, "fine-tuning", first.steps, sample_every, grids)
+            for k, run in enumerate(runs):
+                if k not in frozen:
+                    _keep(run, base, adapter, k, file)
+            if frozen and not sweep:
+                raise DivergedError(
+                    "E901",
+                    f"the tuning diverged at step {frozen[0]}",
+                    "use a smaller learning rate",
+                )
             return [run.id for run in runs]
 
 
@@ -140,16 +152,11 @@ def _pivot_run(run_id: str) -> Found:
     return found
 
 
-def _finish(run: Run, base: BaseModel, adapter: lora.Adapter, k: int, pivot_file: Path) -> bool:
-    """Log the LoRA, and the pivot's own file, unless it diverged; return whether it is finite."""
-    state = lora.peft_state(adapter, k)
-    healthy = all(bool(torch.isfinite(value).all()) for value in state.values())
-    run.set_tags({"pti.outcome": "finished" if healthy else "diverged"})
-    if healthy:
-        config = adapter.config
-        facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
-        with TemporaryDirectory() as folder:
-            base.save_lora(state, facts, Path(folder))
-            run.log_artifact(Path(folder) / LORA_FILE, "lora")
-        run.log_artifact(pivot_file, "pivot")
-    return healthy
+def _keep(run: Run, base: BaseModel, adapter: lora.Adapter, k: int, pivot_file: Path) -> None:
+    """Log the LoRA, and the pivot's own file."""
+    config = adapter.config
+    facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
+    with TemporaryDirectory() as folder:
+        base.save_lora(lora.peft_state(adapter, k), facts, Path(folder))
+        run.log_artifact(Path(folder) / LORA_FILE, "lora")
+    run.log_artifact(pivot_file, "pivot")

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
-from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings
+from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, label
 from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
 
@@ -68,6 +67,8 @@ def run_inversions(
     sample_every: int,
     study: str = "",
     sweep: str = "",
+    pack: str = "",
+    varied: str = "",
 ) -> list[str]:
     """Learn one pivot for each experiment and log each as a run; return the runs' ids.
 
@@ -80,11 +81,15 @@ def run_inversions(
         Steps between two sample grids; 0 draws one at the end only.
     study, sweep : str
         Run ids of the study and sweep that these belong to.
+    pack : str
+        Which pack of the sweep this is.
+    varied : str
+        Name of the setting that the sweep varies beside learning rate and seed.
 
     Raises
     ------
     DivergedError
-        If no experiment ended with finite weights.
+        If a single experiment diverged; in a sweep, the others go on.
     """
     base, first = ready.base, experiments[0]
     vectors = ready.row.expand(len(experiments), first.vectors, -1).clone()
@@ -94,6 +99,7 @@ def run_inversions(
         "pti.step": "invert",
         "pti.study": study,
         "pti.sweep": sweep,
+        "pti.pack": pack,
         "pti.base": ready.where.base,
         "pti.base_fingerprint": base.fingerprint,
         "pti.data_fingerprint": ready.subject.fingerprint,
@@ -107,29 +113,28 @@ def run_inversions(
         "token": ready.token,
         "initializer": ready.initializer,
     }
-    names = [f"invert lr={e.lr:g} seed={e.seed}" for e in experiments]
+    names = [f"invert {label(e, varied)}" for e in experiments]
     with open_runs(names, [{**shared, **asdict(e)} for e in experiments], tags, not sweep) as runs:
         moments = invert(base, material, vectors, experiments)
 
         def grids() -> list[NDArray[np.uint8]]:
             return preview(base, Characters(ready.token, vectors), SampleSettings())
 
-        follow(runs, moments, "inverting", first.steps, sample_every, grids)
-        healthy = [
-            _finish(run, Pivot(ready.token, ready.initializer, learned.detach().cpu(), start.cpu()))
-            for run, learned in zip(runs, vectors, strict=True)
-        ]
-        if not any(healthy):
-            raise DivergedError("E901", "the inversion diverged", "use a smaller learning rate")
+        frozen = follow(runs, moments, "inverting", first.steps, sample_every, grids)
+        for k, run in enumerate(runs):
+            if k not in frozen:
+                learned = vectors[k].detach().cpu()
+                _keep(run, Pivot(ready.token, ready.initializer, learned, start.cpu()))
+        if frozen and not sweep:
+            raise DivergedError(
+                "E901",
+                f"the inversion diverged at step {frozen[0]}",
+                "use a smaller learning rate",
+            )
         return [run.id for run in runs]
 
 
-def _finish(run: Run, pivot: Pivot) -> bool:
-    """Log the pivot unless it diverged; return whether it is finite."""
-    healthy = bool(torch.isfinite(pivot.embedding).all())
-    run.set_tags({"pti.outcome": "finished" if healthy else "diverged"})
-    if healthy:
-        with TemporaryDirectory() as folder:
-            save_pivot(pivot, Path(folder) / PIVOT_FILE)
-            run.log_artifact(Path(folder) / PIVOT_FILE, "pivot")
-    return healthy
+def _keep(run: Run, pivot: Pivot) -> None:
+    with TemporaryDirectory() as folder:
+        save_pivot(pivot, Path(folder) / PIVOT_FILE)
+        run.log_artifact(Path(folder) / PIVOT_FILE, "pivot")

@@ -26,6 +26,7 @@ class Plan:
     tuning_lrs: str
     steps: int
     batch_size: int
+    clip: float
     vectors: int
     rank: int
     alpha: float
@@ -35,6 +36,8 @@ class Plan:
     sample_every: int
     name: str
     alias: str
+    executor: str
+    ray_address: str
     base: str
     device: str
     precision: str
@@ -66,8 +69,11 @@ def main(plan: Plan) -> str:
             "images": plan.images,
             "steps": plan.steps,
             "batch_size": plan.batch_size,
+            "clip": plan.clip,
             "seeds": plan.seeds,
             "sample_every": plan.sample_every,
+            "executor": plan.executor,
+            "ray_address": plan.ray_address,
         }
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         chosen: dict[str, Found] = {}

@@ -1,46 +1,91 @@
-"""A sweep: one stage at every learning rate and seed, all in one pass, one run each."""
+"""A sweep: one stage at every learning rate, seed and value of a setting, one run each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from pti_pipeline.settings import FinetuneSettings, InvertSettings
-from pti_pipeline.steps.finetune import Finetuning, run_finetunings
-from pti_pipeline.steps.invert import Inversion, run_inversions
+from pti_pipeline.errors import DivergedError
+from pti_pipeline.settings import TrainSettings
+from pti_pipeline.steps.finetune import prepare_finetuning
+from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.studies.executors import run_local, run_ray, workers
+from pti_pipeline.studies.packs import Pack, split
+from pti_pipeline.tracking.find import get_run, members
 from pti_pipeline.tracking.runs import open_run
 
 
-def sweep_inversion(
-    ready: Inversion, experiments: Sequence[InvertSettings], sample_every: int, study: str
-) -> str:
-    """Invert with every experiment's settings; return the summary run's id."""
-    tags = {"pti.step": "sweep", "pti.stage": "invert", "pti.study": study}
-    params = {
-        **asdict(ready.where),
-        "images": ready.images,
-        "token": ready.token,
-        "initializer": ready.initializer,
-    }
-    with open_run("sweep invert", {**params, **_axes(experiments)}, tags) as run:
-        run_inversions(ready, experiments, sample_every, study, run.id)
+@dataclass(frozen=True)
+class Executor:
+    """Where a sweep's packs run: ``"local"``, or ``"ray"`` at an address."""
+
+    name: str = "local"
+    address: str = ""
+
+
+def sweep(whole: Pack, executor: Executor) -> str:
+    """Train every experiment of ``whole``, in as many packs as it takes.
+
+    Parameters
+    ----------
+    whole : Pack
+        All experiments, of any shapes.
+    executor : Executor
+
+    Returns
+    -------
+    str
+        The summary run's id.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+        Whatever is wrong, before any run is made.
+    DivergedError
+        If every experiment diverged.
+    """
+    whole = _checked(whole)
+    tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
+    params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
+    with open_run(f"sweep {whole.stage}", params, tags) as run:
+        parts = split(whole.experiments, workers())
+        packs = [
+            replace(whole, experiments=part, sweep=run.id, name=f"{i}/{len(parts)}")
+            for i, part in enumerate(parts, 1)
+        ]
+        if executor.name == "ray":
+            run_ray(packs, executor.address)
+        else:
+            run_local(packs)
+        if not any(m.tags.get("pti.outcome") == "finished" for m in members(get_run(run.id))):
+            raise DivergedError(
+                "E901", "every experiment of the sweep diverged", "use smaller learning rates"
+            )
         return run.id
 
 
-def sweep_finetuning(
-    ready: Finetuning, experiments: Sequence[FinetuneSettings], sample_every: int, study: str
-) -> str:
-    """Fine-tune with every experiment's settings; return the summary run's id."""
-    tags = {"pti.step": "sweep", "pti.stage": "finetune", "pti.study": study}
-    params = {**asdict(ready.where), "pivot": ready.inversion.id, "images": ready.images}
-    with open_run("sweep finetune", {**params, **_axes(experiments)}, tags) as run:
-        run_finetunings(ready, experiments, sample_every, study, run.id)
-        return run.id
+def _checked(whole: Pack) -> Pack:
+    """Load everything once, so that errors come before runs; name the pictures' folder."""
+    images = whole.subject["images"]
+    if whole.stage == "invert":
+        words = whole.subject["token"], whole.subject["initializer"]
+        found = prepare_inversion(whole.where, Path(images), *words).images
+    else:
+        folder = Path(images) if images else None
+        found = prepare_finetuning(whole.where, whole.subject["pivot"], folder).images
+    return replace(whole, subject={**whole.subject, "images": str(found.resolve())})
 
 
-def _axes(experiments: Sequence[InvertSettings] | Sequence[FinetuneSettings]) -> dict[str, object]:
-    return {
-        "lrs": ",".join(f"{e.lr:g}" for e in experiments),
-        "steps": experiments[0].steps,
-        "batch_size": experiments[0].batch_size,
+def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object]:
+    first = experiments[0]
+    axes: dict[str, object] = {
+        "lrs": ",".join(f"{v:g}" for v in dict.fromkeys(e.lr for e in experiments)),
+        "seeds": ",".join(str(v) for v in dict.fromkeys(e.seed for e in experiments)),
+        "steps": first.steps,
+        "batch_size": first.batch_size,
     }
+    if varied:
+        values = dict.fromkeys(getattr(e, varied) for e in experiments)
+        axes["vary"] = f"{varied}:{','.join(f'{v:g}' for v in values)}"
+    return axes

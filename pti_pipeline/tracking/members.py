@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -32,17 +33,27 @@ def open_runs(
         ]
 
 
-def recorded(runs: Sequence[Run], moments: Iterable[Moment]) -> Iterator[Moment]:
-    """Pass moments on, logging each experiment's numbers in its run, :data:`EVERY` at a time."""
+def recorded(
+    runs: Sequence[Run], moments: Iterable[Moment], frozen: dict[int, int]
+) -> Iterator[Moment]:
+    """Pass moments on, logging each experiment's numbers in its run, :data:`EVERY` at a time.
+
+    A diverged experiment's numbers end where it was frozen, which is told in ``frozen``; when all
+    have diverged, the training ends.
+    """
     waiting: list[Moment] = []
+    clock = time.perf_counter()
     for moment in moments:
         waiting.append(moment)
         if len(waiting) == EVERY:
-            _log(runs, waiting)
-            waiting = []
+            now = time.perf_counter()
+            _log(runs, waiting, (now - clock) / EVERY, frozen)
+            waiting, clock = [], now
+            if len(frozen) == len(runs):
+                return
         yield moment
     if waiting:
-        _log(runs, waiting)
+        _log(runs, waiting, (time.perf_counter() - clock) / len(waiting), frozen)
 
 
 def follow(
@@ -52,7 +63,7 @@ def follow(
     steps: int,
     sample_every: int,
     grids: Callable[[], Sequence[NDArray[np.uint8]]],
-) -> None:
+) -> dict[int, int]:
     """Train to the end under a progress bar, logging numbers and sample grids.
 
     Parameters
@@ -68,19 +79,39 @@ def follow(
         Steps between two grids; 0 draws the last one only.
     grids : callable
         Draws one grid for each run.
+
+    Returns
+    -------
+    dict of int to int
+        Of each experiment that diverged, the step at which it was frozen.
     """
-    for moment in tqdm(recorded(runs, moments), label, steps, unit="step", mininterval=2):
+    frozen: dict[int, int] = {}
+    followed = recorded(runs, moments, frozen)
+    for moment in tqdm(followed, label, steps, unit="step", mininterval=2):
         if moment.step == steps or (sample_every and moment.step % sample_every == 0):
             for run, picture in zip(runs, grids(), strict=True):
                 run.log_image("samples", picture, moment.step)
+    for k, run in enumerate(runs):
+        run.set_tags({"pti.outcome": "diverged" if k in frozen else "finished"})
+    return frozen
 
 
-def _log(runs: Sequence[Run], moments: Sequence[Moment]) -> None:
+def _log(
+    runs: Sequence[Run], moments: Sequence[Moment], seconds: float, frozen: dict[int, int]
+) -> None:
     names = list(moments[0].metrics)
     table = torch.stack(
         [torch.stack([m.metrics[name].double() for name in names]) for m in moments]
     ).tolist()
+    alive = torch.stack([m.alive for m in moments]).tolist()
     for k, run in enumerate(runs):
-        for moment, rows in zip(moments, table, strict=True):
-            run.log_metrics(dict(zip(names, [row[k] for row in rows], strict=True)), moment.step)
+        for moment, rows, lives in zip(moments, table, alive, strict=True):
+            if lives[k]:
+                values = dict(zip(names, [row[k] for row in rows], strict=True))
+                run.log_metrics(values, moment.step)
+            elif k not in frozen:
+                frozen[k] = moment.step
+                run.set_tags({"pti.diverged_step": moment.step})
+        if k not in frozen:
+            run.log_metrics({"train/pack_seconds_per_step": seconds}, moments[-1].step)
         run.flush()

@@ -71,6 +71,13 @@ def broken(tmp_path):
     ("words", "code", "exit_code"),
     [
         (["invert", "--images={empty}"], "E301", 3),
+        (["sweep", "--lrs="], "E201", 2),
+        (["sweep", "--lrs=0.1,0.01,0.1"], "E202", 2),
+        (["sweep", "--seeds=1,1"], "E202", 2),
+        (["sweep", "--vary=rank:4,8"], "E218", 2),
+        (["sweep", "--vary=vectors:"], "E218", 2),
+        (["sweep", "--vary=vectors:1,two"], "E218", 2),
+        (["sweep", "--vary=vectors:0,1"], "E202", 2),
         (["invert", "--images={broken}"], "E302", 3),
         (["invert", "--images=nowhere"], "E301", 3),
         (["invert", "--lr=abc"], "E201", 2),

@@ -1,0 +1,109 @@
+"""Packs: experiments of a sweep that share one pass, as jobs that any process can take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, TrainSettings
+from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
+from pti_pipeline.steps.invert import prepare_inversion, run_inversions
+from pti_pipeline.tracking.find import find_runs
+from pti_pipeline.tracking.write import end_lost
+
+OWN = ("lr", "seed", "clip")
+"""Settings that may differ inside a pack."""
+
+Experiments = Sequence[TrainSettings]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Some experiments of a sweep, and all that is needed to run them elsewhere.
+
+    Attributes
+    ----------
+    stage : str
+        ``"invert"`` or ``"finetune"``.
+    where : BaseSettings
+    subject : dict of str to str
+        ``images``, and ``token`` and ``initializer`` or ``pivot``.
+    experiments : tuple of TrainSettings
+    sample_every : int
+    study, sweep : str
+        Run ids that the experiments' runs are tagged with.
+    name : str
+        Which pack of the sweep, ``"1/2"``.
+    varied : str
+        Setting that the sweep varies beside learning rate and seed.
+    """
+
+    stage: str
+    where: BaseSettings
+    subject: dict[str, str]
+    experiments: tuple[TrainSettings, ...]
+    sample_every: int
+    study: str = ""
+    sweep: str = ""
+    name: str = "1/1"
+    varied: str = ""
+
+    def to_json(self) -> str:
+        """Write the pack as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Pack:
+        """Read what :meth:`to_json` wrote."""
+        facts: dict[str, Any] = json.loads(text)
+        kind = InvertSettings if facts["stage"] == "invert" else FinetuneSettings
+        facts["where"] = BaseSettings(**facts["where"])
+        facts["experiments"] = tuple(kind(**e) for e in facts["experiments"])
+        return Pack(**facts)
+
+
+def train(pack: Pack) -> None:
+    """Train a pack's experiments, each with its own run.
+
+    Runs that an earlier attempt at this pack left open, since its process died, are ended first.
+    """
+    end_lost(find_runs(sweep=pack.sweep, pack=pack.name))
+    last = (pack.sample_every, pack.study, pack.sweep, pack.name, pack.varied)
+    images = pack.subject["images"]
+    if pack.stage == "invert":
+        words = pack.subject["token"], pack.subject["initializer"]
+        inversion = prepare_inversion(pack.where, Path(images), *words)
+        run_inversions(inversion, cast("Sequence[InvertSettings]", pack.experiments), *last)
+    else:
+        folder = Path(images) if images else None
+        tuning = prepare_finetuning(pack.where, pack.subject["pivot"], folder)
+        run_finetunings(tuning, cast("Sequence[FinetuneSettings]", pack.experiments), *last)
+
+
+def split(experiments: Experiments, workers: int) -> list[tuple[TrainSettings, ...]]:
+    """Split experiments into packs: of equal shapes, and enough to keep ``workers`` busy.
+
+    Examples
+    --------
+    >>> runs = [InvertSettings(lr, vectors=v) for v in (1, 2) for lr in (0.1, 0.2)]
+    >>> [[(e.vectors, e.lr) for e in pack] for pack in split(runs, 1)]
+    [[(1, 0.1), (1, 0.2)], [(2, 0.1), (2, 0.2)]]
+    >>> len(split(runs, 4))
+    4
+    """
+    shapes = [tuple(group) for _, group in groupby(sorted(experiments, key=_shape), _shape)]
+    pieces = min(-(-workers // len(shapes)), max(map(len, shapes)))
+    return [
+        shape[len(shape) * i // pieces : len(shape) * (i + 1) // pieces]
+        for shape in shapes
+        for i in range(pieces)
+        if len(shape) * i // pieces < len(shape) * (i + 1) // pieces
+    ]
+
+
+def _shape(settings: TrainSettings) -> list[tuple[str, float]]:
+    return sorted((k, v) for k, v in asdict(settings).items() if k not in OWN)

@@ -1,0 +1,168 @@
+"""Sweeps on a tiny model: packs, shapes, diverging members, workers that die."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from pti_pipeline.errors import DivergedError, UsageError
+from pti_pipeline.pivot import load_pivot
+from pti_pipeline.settings import (
+    BaseSettings,
+    FinetuneSettings,
+    InvertSettings,
+    experiments,
+    parse_vary,
+)
+from pti_pipeline.studies import executors
+from pti_pipeline.studies import sweep as sweeps
+from pti_pipeline.studies.executors import run_ray
+from pti_pipeline.studies.packs import Pack, split
+from pti_pipeline.studies.sweep import Executor, sweep
+from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
+
+
+@pytest.fixture
+def whole(store, tiny_folder, pictures):
+    subject = {"images": str(pictures), "token": "<c>", "initializer": "cat"}
+    runs = tuple(InvertSettings(lr, steps=3, batch_size=2) for lr in (0.001, 0.01))
+    return Pack("invert", BaseSettings(str(tiny_folder), "cpu"), subject, runs, 0)
+
+
+def pivots(run_id, folder):
+    found = {m.params["lr"]: m for m in members(get_run(run_id)) if m.status == "FINISHED"}
+    return {
+        lr: load_pivot(fetch(m, "pivot/learned_embeds.safetensors", folder / m.id)).embedding
+        for lr, m in found.items()
+    }
+
+
+def test_a_pack_survives_json(whole):
+    assert Pack.from_json(whole.to_json()) == whole
+    tuning = replace(whole, stage="finetune", experiments=(FinetuneSettings(rank=8),))
+    assert Pack.from_json(tuning.to_json()) == tuning
+
+
+@pytest.mark.parametrize(("count", "workers", "sizes"), [(5, 2, [2, 3]), (2, 4, [1, 1])])
+def test_experiments_of_one_shape_are_shared_out(count, workers, sizes):
+    runs = [InvertSettings(0.1 * (i + 1)) for i in range(count)]
+    packs = split(runs, workers)
+    assert [len(p) for p in packs] == sizes
+    assert [e for p in packs for e in p] == runs
+
+
+def test_shapes_are_never_mixed():
+    vary = parse_vary("rank:4,8", FinetuneSettings)
+    runs = experiments((0.1, 0.2), (0, 1), vary, FinetuneSettings())
+    assert len(runs) == 8
+    for workers in (1, 2, 3, 8):
+        packs = split(runs, workers)
+        assert all(len({e.rank for e in pack}) == 1 for pack in packs)
+        assert sorted(map(repr, (e for p in packs for e in p))) == sorted(map(repr, runs))
+
+
+def test_packs_in_processes_give_what_one_pack_gives(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    together = sweep(whole, Executor())
+    monkeypatch.setattr(sweeps, "workers", lambda: 2)
+    apart = sweep(whole, Executor())
+    one, two = pivots(together, tmp_path / "a"), pivots(apart, tmp_path / "b")
+    assert set(one) == set(two) == {"0.001", "0.01"}
+    for lr, value in one.items():
+        torch.testing.assert_close(value, two[lr], rtol=1e-4, atol=1e-6)
+    assert {m.tags["pti.pack"] for m in members(get_run(apart))} == {"1/2", "2/2"}
+    for member in members(get_run(apart)):
+        assert member.metrics["train/pack_seconds_per_step"] > 0
+
+
+def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    vary = parse_vary("vectors:1,2", InvertSettings)
+    runs = experiments((0.01,), (0,), vary, whole.experiments[0])
+    run = sweep(replace(whole, experiments=tuple(runs), varied="vectors"), Executor())
+    names = {m.name for m in members(get_run(run))}
+    assert names == {f"invert lr=0.01 seed=0 vectors={n}" for n in (1, 2)}
+    assert get_run(run).params["vary"] == "vectors:1,2"
+
+
+def test_a_member_that_diverges_is_marked_and_the_others_end(whole, tmp_path):
+    runs = tuple(InvertSettings(lr, steps=3, batch_size=2) for lr in (0.001, 1e6))
+    run = sweep(replace(whole, experiments=runs), Executor())
+    found = {m.params["lr"]: m for m in members(get_run(run))}
+    assert found["0.001"].tags["pti.outcome"] == "finished"
+    ill = found["1000000.0"]
+    assert ill.tags["pti.outcome"] == "diverged" and ill.tags["pti.diverged_step"] == "1"
+    assert MlflowClient().get_metric_history(ill.id, "train/loss") == []
+    assert not [f.path for f in MlflowClient().list_artifacts(ill.id) if f.path == "pivot"]
+    with pytest.raises(DivergedError, match="E901"):
+        sweep(replace(whole, experiments=runs[1:]), Executor())
+
+
+def kill_a_child_when(there):
+    """Kill one worker of this process as soon as a run of its is open."""
+
+    def work():
+        for _ in range(600):
+            time.sleep(0.1)
+            if there():
+                for child in psutil.Process().children(recursive=True):
+                    command = child.cmdline()
+                    if "pack" in command or any("ray::" in word for word in command):
+                        os.kill(child.pid, signal.SIGKILL)
+                        return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "workers", lambda: 2)
+    monkeypatch.setattr(executors, "workers", lambda: 1)
+    runs = tuple(replace(e, steps=60) for e in whole.experiments)
+    thread = kill_a_child_when(lambda: bool(find_runs(step="invert")))
+    run = sweep(replace(whole, experiments=runs), Executor())
+    thread.join()
+    ended = [m.status for m in members(get_run(run))]
+    assert sorted(ended) == ["FAILED", "FINISHED", "FINISHED"]
+    (lost,) = (m for m in members(get_run(run)) if m.status == "FAILED")
+    assert lost.tags["pti.error_code"] == "E905"
+    assert len(pivots(run, tmp_path)) == 2
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_and_replaces_a_worker(whole, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    runs = tuple(replace(e, steps=60) for e in whole.experiments)
+    packs = replace(whole, experiments=runs)
+    here = sweep(packs, Executor())
+    monkeypatch.setattr(sweeps, "workers", lambda: 2)
+    known = {m.id for m in find_runs(step="invert")}
+    thread = kill_a_child_when(lambda: {m.id for m in find_runs(step="invert")} - known)
+    there = sweep(packs, Executor("ray"))
+    thread.join()
+    one, two = pivots(here, tmp_path / "a"), pivots(there, tmp_path / "b")
+    assert set(one) == set(two) == {"0.001", "0.01"}
+    for lr, value in one.items():
+        torch.testing.assert_close(value, two[lr], rtol=1e-3, atol=1e-5)
+    statuses = [m.status for m in members(get_run(there))]
+    assert statuses.count("FINISHED") == 2 and statuses.count("FAILED") >= 1
+
+
+def test_a_ray_address_that_does_not_answer(whole):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = time.monotonic()
+    for address in (f"127.0.0.1:{port}", "nowhere"):
+        with pytest.raises(UsageError, match="E220"):
+            run_ray([whole], address)
+    assert time.monotonic() - start < 15
