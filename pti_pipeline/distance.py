@@ -10,14 +10,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+Layers = list[tuple[Tensor, Tensor]]
+"""Of :func:`by_shape`."""
+
 
 def delta_norm(now: Tensor, start: Tensor) -> Tensor:
     """L2 norm of ``now - start``, over all axes but the first."""
     return (now.double() - start.double()).flatten(1).norm(dim=1)
 
 
-def lora_delta_norm(downs: Sequence[Tensor], ups: Sequence[Tensor], scale: float) -> Tensor:
-    r"""Frobenius norm of a LoRA's effective weights over all layers.
+def by_shape(downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Layers:
+    """Stack a LoRA's layers of equal shape, as float64 copies: few large products, not many small.
 
     Parameters
     ----------
@@ -25,6 +28,31 @@ def lora_delta_norm(downs: Sequence[Tensor], ups: Sequence[Tensor], scale: float
         A of each layer.
     ups : sequence of Tensor, each (K, out, r)
         B of each layer.
+
+    Returns
+    -------
+    list of (Tensor, Tensor)
+        A and B of L layers each, of shapes (L, K, r, in) and (L, K, out, r).
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, (down, up) in enumerate(zip(downs, ups, strict=True)):
+        groups.setdefault((*down.shape, *up.shape), []).append(index)
+    return [
+        (
+            torch.stack([downs[i] for i in rows]).double(),
+            torch.stack([ups[i] for i in rows]).double(),
+        )
+        for rows in groups.values()
+    ]
+
+
+def lora_delta_norm(layers: Layers, scale: float) -> Tensor:
+    r"""Frobenius norm of a LoRA's effective weights over all layers.
+
+    Parameters
+    ----------
+    layers : list of (Tensor, Tensor)
+        As of :func:`by_shape`.
     scale : float
         alpha / r.
 
@@ -35,24 +63,24 @@ def lora_delta_norm(downs: Sequence[Tensor], ups: Sequence[Tensor], scale: float
     needs two r x r Gram matrices a layer and never forms the product. The norm of (A, B) itself
     would count A's random start and change with A -> cA, B -> B/c.
     """
-    squares = []
-    for down, up in zip(downs, ups, strict=True):
-        a, b = down.double(), up.double()
-        squares.append(((a @ a.mT) * (b.mT @ b)).sum((1, 2)))
+    squares = [((a @ a.mT) * (b.mT @ b)).sum((0, 2, 3)) for a, b in layers]
     return scale * torch.stack(squares).sum(0).clamp(min=0).sqrt()
 
 
-def lora_step_norm(
-    downs: Sequence[Tensor],
-    ups: Sequence[Tensor],
-    before_downs: Sequence[Tensor],
-    before_ups: Sequence[Tensor],
-    scale: float,
-) -> Tensor:
-    """Frobenius norm of the change of a LoRA's effective weights: B A - B' A' = [B B'] [A; -A']."""
-    pairs = [torch.cat([now, -then], 1) for now, then in zip(downs, before_downs, strict=True)]
-    sides = [torch.cat([now, then], 2) for now, then in zip(ups, before_ups, strict=True)]
-    return lora_delta_norm(pairs, sides, scale)
+def lora_step_norm(now: Layers, before: Layers, scale: float) -> Tensor:
+    """Frobenius norm of the change of a LoRA's effective weights.
+
+    B A - B' A' = [B, B - B'] [A - A'; A'], which loses no digits when the change is small.
+    """
+    change = [
+        (torch.cat([a - was_a, was_a], 2), torch.cat([b, b - was_b], 3))
+        for (a, b), (was_a, was_b) in zip(now, before, strict=True)
+    ]
+    return lora_delta_norm(change, scale)
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).double()
 
 
 def angle(now: Tensor, start: Tensor) -> Tensor:

@@ -63,19 +63,20 @@ def finetune(
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         return pack_losses(prediction, target, len(seeds[part]))
 
-    def sides() -> tuple[list[Tensor], list[Tensor]]:
-        return [la.down.detach() for la in layers], [la.up.detach() for la in layers]
+    def weights_now() -> distance.Layers:
+        return distance.by_shape(
+            [la.down.detach() for la in layers], [la.up.detach() for la in layers]
+        )
 
     lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
-    was_downs, was_ups = ([t.clone() for t in side] for side in sides())
+    before = weights_now()
     for record in optimise(adapter.parameters, loss, lr, first.steps, clip):
-        downs, ups = sides()
-        path = path + distance.lora_step_norm(downs, ups, was_downs, was_ups, scale)
-        was_downs, was_ups = [t.clone() for t in downs], [t.clone() for t in ups]
+        now = weights_now()
+        path = path + distance.lora_step_norm(now, before, scale)
+        travelled, before = distance.lora_delta_norm(now, scale), now
         nominal = nominal + lr
-        travelled = distance.lora_delta_norm(downs, ups, scale)
         metrics = {"train/loss": record.loss, "train/lr": record.lr}
         metrics |= distance.report(travelled, path, nominal, size)
         metrics["distance/relative"] = travelled / weights

@@ -13,16 +13,20 @@ def source(seed=0):
 
 def random_lora(seed=0, experiments=3, rank=4):
     g = source(seed)
-    shapes = [(10, 7), (5, 12)]
+    shapes = [(10, 7), (5, 12), (10, 7)]
     downs = [torch.randn(experiments, rank, i, generator=g) for i, _ in shapes]
     ups = [torch.randn(experiments, o, rank, generator=g) for _, o in shapes]
     return downs, ups
 
 
+def delta_norm(downs, ups, scale):
+    return distance.lora_delta_norm(distance.by_shape(downs, ups), scale)
+
+
 def test_lora_delta_norm_is_the_norm_of_merged_minus_base_weights():
     downs, ups = random_lora()
     scale = 2.0
-    found = distance.lora_delta_norm(downs, ups, scale)
+    found = delta_norm(downs, ups, scale)
     for k in range(3):
         moved = []
         for down, up in zip(downs, ups, strict=True):
@@ -35,18 +39,20 @@ def test_lora_delta_norm_is_the_norm_of_merged_minus_base_weights():
 
 def test_lora_delta_norm_does_not_depend_on_the_gauge():
     downs, ups = random_lora()
-    turned = distance.lora_delta_norm([d * 8 for d in downs], [u / 8 for u in ups], 1.0)
-    torch.testing.assert_close(turned, distance.lora_delta_norm(downs, ups, 1.0))
+    turned = delta_norm([d * 8 for d in downs], [u / 8 for u in ups], 1.0)
+    torch.testing.assert_close(turned, delta_norm(downs, ups, 1.0))
 
 
 def test_lora_is_nowhere_at_the_start():
     downs, ups = random_lora()
-    assert not distance.lora_delta_norm(downs, [u * 0 for u in ups], 1.0).any()
+    assert not delta_norm(downs, [u * 0 for u in ups], 1.0).any()
 
 
 def test_lora_step_norm_is_the_norm_of_the_difference():
     (downs, ups), (was_downs, was_ups) = random_lora(0), random_lora(1)
-    found = distance.lora_step_norm(downs, ups, was_downs, was_ups, 0.5)
+    found = distance.lora_step_norm(
+        distance.by_shape(downs, ups), distance.by_shape(was_downs, was_ups), 0.5
+    )
     total = sum(
         (0.5 * (u.double() @ d.double() - v.double() @ c.double())).square().sum((1, 2))
         for d, u, c, v in zip(downs, ups, was_downs, was_ups, strict=True)
@@ -92,3 +98,16 @@ def test_report_names_every_shared_distance():
     assert values["distance/straightness"].tolist() == [0.5, 0.5]
     assert values["distance/efficiency"].tolist() == [2.0, 2.0]
     assert values["distance/log10"][0] == pytest.approx(math.log10(2))
+
+
+def test_a_tiny_step_keeps_its_digits():
+    downs, ups = random_lora()
+    downs, ups = [d.double() for d in downs], [u.double() for u in ups]
+    small = [u + 1e-7 for u in ups]
+    found = distance.lora_step_norm(
+        distance.by_shape(downs, small), distance.by_shape(downs, ups), 1.0
+    )
+    squares = [
+        (torch.full_like(u, 1e-7) @ d).square().sum((1, 2)) for d, u in zip(downs, ups, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.stack(squares).sum(0).sqrt(), rtol=1e-6, atol=0)

@@ -114,7 +114,7 @@ def kill_a_child_when(there):
             if there():
                 for child in psutil.Process().children(recursive=True):
                     command = child.cmdline()
-                    if "pack" in command or any("ray::" in word for word in command):
+                    if "pack" in command or any("ray::_attempt" in word for word in command):
                         os.kill(child.pid, signal.SIGKILL)
                         return
 

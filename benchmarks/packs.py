@@ -1,0 +1,145 @@
+"""Packs against separate runs, on the embedded model."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.timing import Row, interleaved, ratio
+from pti_pipeline import distance, lora
+from pti_pipeline.batches import Material, prepare
+from pti_pipeline.characters import Characters, draw
+from pti_pipeline.data import Subject, load_subject
+from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.inversion import Moment, invert
+from pti_pipeline.pivot import Pivot
+from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings, SampleSettings
+from pti_pipeline.tracking.members import EVERY, open_runs, recorded
+from pti_pipeline.tuning import finetune
+
+EXPERIMENTS = 8
+TOKEN = "<mochi>"
+IMAGES = Path(__file__).parents[1] / "examples" / "mochi"
+ENDLESS = 10**6
+RATES = [1e-4 * (k + 1) for k in range(EXPERIMENTS)]
+
+
+def rows(runs: int) -> Iterator[Row]:
+    """Measure every row of this file."""
+    base = load("world", "cpu")
+    subject = load_subject(IMAGES, base.resolution)
+    for batch, goal, aim in ((1, 2.0, 3.0), (4, 1.3, 1.8)):
+        yield _training(base, subject, "invert", batch, goal, aim, runs)
+        yield _training(base, subject, "finetune", batch, goal, aim, runs)
+    yield _grids(base, runs)
+    yield _bookkeeping(base, subject, runs)
+
+
+def _inversion(base: BaseModel, material: Material, rates: list[float], b: int) -> Iterator[Moment]:
+    vectors = base.initializer_row("rabbit").expand(len(rates), 1, -1).clone()
+    return invert(base, material, vectors, [InvertSettings(r, ENDLESS, b) for r in rates])
+
+
+def _tuning(material: Material, rates: list[float], b: int) -> Iterator[Moment]:
+    base = load("world", "cpu")  # its own: adapters of one denoiser exclude each other
+    row = base.initializer_row("rabbit")[None]
+    adapter = lora.attach(base.denoiser, 4, 4.0, TARGETS, [0] * len(rates))
+    runs = [FinetuneSettings(r, ENDLESS, b) for r in rates]
+    return finetune(base, adapter, material, Pivot(TOKEN, "rabbit", row, row), runs)
+
+
+def _training(
+    base: BaseModel, subject: Subject, stage: str, batch: int, goal: float, aim: float, runs: int
+) -> Row:
+    material = prepare(base, subject, [TOKEN])
+    if stage == "invert":
+        apart = [_inversion(base, material, [rate], batch) for rate in RATES]
+        pack = _inversion(base, material, RATES, batch)
+    else:
+        apart = [_tuning(material, [rate], batch) for rate in RATES]
+        pack = _tuning(material, RATES, batch)
+    cases = {"apart": lambda: [next(one) for one in apart], "pack": lambda: next(pack)}
+    seconds = interleaved(cases, runs)
+    value, spread = ratio(seconds["apart"], seconds["pack"])
+    name = f"{EXPERIMENTS} separate {stage} steps / one pack of {EXPERIMENTS}, batch {batch}"
+    return Row(name, value, goal, aim, spread, runs)
+
+
+def _grids(base: BaseModel, runs: int) -> Row:
+    row = base.initializer_row("rabbit").expand(EXPERIMENTS, 1, -1)
+    how, turns = SampleSettings(), max(3, runs // 8)
+
+    def one_by_one() -> None:
+        for k in range(EXPERIMENTS):
+            draw(base, Characters(TOKEN, row[k : k + 1]), ["a photo of {}"], [0], how)
+
+    def together() -> None:
+        draw(base, Characters(TOKEN, row), ["a photo of {}"], [0], how)
+
+    seconds = interleaved({"apart": one_by_one, "together": together}, turns, warm=1)
+    value, spread = ratio(seconds["apart"], seconds["together"])
+    name = f"grids of {EXPERIMENTS} experiments at one image each, one by one / together"
+    return Row(name, value, 2.0, 3.0, spread, turns)
+
+
+def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
+    """Distances, norms and logging of a tuning, all at every step, as a share of it."""
+    material = prepare(base, subject, [TOKEN])
+    pack = _tuning(material, RATES, 4)
+    moments = [next(pack) for _ in range(EVERY)]
+    layers = list(_adapter().layers.values())
+    downs, ups = [la.down for la in layers], [la.up for la in layers]
+    before = distance.by_shape(downs, ups)
+
+    def distances() -> None:
+        for _ in range(EVERY):
+            now = distance.by_shape(downs, ups)
+            path = distance.lora_step_norm(now, before, 1.0)
+            distance.report(distance.lora_delta_norm(now, 1.0), path, path, 1000)
+
+    def steps() -> None:
+        for _ in range(EVERY):
+            next(pack)
+
+    names, turns = [f"bench {k}" for k in range(EXPERIMENTS)], max(3, runs // 8)
+    with store(), open_runs(names, [{}] * EXPERIMENTS, {"pti.step": "bench"}, False) as opened:
+
+        def logging() -> None:
+            for _ in recorded(opened, moments, {}):
+                pass
+
+        cases = {"distances": distances, "logging": logging, "steps": steps}
+        seconds = interleaved(cases, turns, warm=1)
+    kept = [a + b for a, b in zip(seconds["distances"], seconds["logging"], strict=True)]
+    # the distances are part of the steps, logging comes on top
+    whole = [a + b for a, b in zip(seconds["steps"], seconds["logging"], strict=True)]
+    value, spread = ratio(kept, whole)
+    name = f"distances, norms and logging at every step / the step, pack of {EXPERIMENTS}, batch 4"
+    parts = ", ".join(
+        f"{k} {statistics.median(v) / EVERY * 1e3:.2f} ms" for k, v in seconds.items()
+    )
+    return Row(name, value, 0.02, 0.01, spread, turns, share=True, note=parts)
+
+
+def _adapter() -> lora.Adapter:
+    base = load("world", "cpu")
+    return lora.attach(base.denoiser, 4, 4.0, TARGETS, [0] * EXPERIMENTS)
+
+
+@contextmanager
+def store() -> Iterator[None]:
+    """Keep runs in a store that is thrown away."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    with TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        try:
+            yield
+        finally:
+            os.environ.pop("MLFLOW_TRACKING_URI")
+            if before is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = before
