@@ -1,11 +1,12 @@
 # make demo   the whole study on the embedded model, in a few minutes, no GPU and no network needed
 # make test   everything that must hold
+# make bench  how much faster packs are, with a table; ten minutes
 PYTHON ?= python3.11
 BIN := .venv/bin
 # A short study: 300 steps where the default is 1000, one seed, 128 samples.
 DEMO := -P steps=300 -P samples=128 -P edit_seeds=2 -P sample_every=150
 
-.PHONY: help setup demo ui test test-all world clean
+.PHONY: help setup demo ui test test-all bench world clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -40,6 +41,12 @@ test: setup
 test-all: test
 	@echo "== Slow tests =="
 	$(BIN)/pytest -m slow -rs
+	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
+	$(BIN)/pytest -m ray -rs
+
+# Ratios of CPU time, written to benchmarks/results.json
+bench: setup
+	$(BIN)/python -m benchmarks
 
 world: setup
 	$(BIN)/torchrun --nproc-per-node $$(nproc) -m pti_pipeline world train
