@@ -41,7 +41,8 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
     if sweep.tags.get("pti.step") != "sweep":
         raise UsageError("E213", f"run '{sweep.name}' is no sweep", "give a sweep's run id")
     stage = sweep.tags["pti.stage"]
-    runs = [r for r in members(sweep) if "reconstruction/bank_gain" in r.metrics]
+    measured = [r for r in members(sweep) if "reconstruction/bank_gain" in r.metrics]
+    runs = sorted(measured, key=lambda run: run.metrics["distance/delta_norm"])
     if not runs:
         raise UsageError(
             "E214", f"no run of '{sweep.name}' was evaluated", f"evaluate --run {sweep.id} first"
