@@ -1,0 +1,84 @@
+"""Characters measured side by side are those measured in turn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pti_pipeline import lora
+from pti_pipeline import meter as m
+from pti_pipeline.characters import Characters
+from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
+
+IMAGES = Path(__file__).parents[2] / "examples" / "mochi"
+METER = m.Meter(
+    BaseSettings("world", "cpu"), IMAGES, samples=2, edit_seeds=1, how=SampleSettings(2)
+)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """The class word, and three characters with LoRAs that change the picture."""
+    base, _, _ = m.equipment(METER)
+    vectors = torch.stack([base.initializer_row(word)[None] for word in ("cat", "bear", "ghost")])
+    adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1, 2])
+    for layer in adapter.layers.values():
+        layer.up.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
+    states = tuple(lora.peft_state(adapter, k) for k in range(3))
+    lora.detach(adapter)
+    config = {"r": 2, "lora_alpha": 2.0, "target_modules": list(TARGETS)}
+    word = Characters("rabbit", torch.zeros(1, 0, 1))
+    return [m.Case(word), m.Case(Characters("<x>", vectors), states, config)]
+
+
+def same(one, other):
+    assert one.bank == pytest.approx(other.bank, rel=1e-4)
+    assert all(torch.equal(one.plain[name], other.plain[name]) for name in ("species", "scene"))
+    torch.testing.assert_close(one.edits["x"], other.edits["x"], rtol=0, atol=1e-3)
+    assert np.abs(one.grid.astype(int) - other.grid).mean() < 0.5
+
+
+def test_side_by_side_equals_in_turn_equals_one_pass(cases, monkeypatch):
+    together = [row for case in cases for row in m.measure(METER, case)]
+    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: {0, 1})
+    beside = list(m.measure_all(METER, cases))
+    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: {0})
+    in_turn = list(m.measure_all(METER, cases))
+    assert len(together) == len(beside) == len(in_turn) == 4
+    for rows in zip(together, beside, in_turn, strict=True):
+        same(rows[0], rows[1])
+        same(rows[0], rows[2])
+    assert np.abs(together[1].grid.astype(int) - together[2].grid).mean() > 1
+
+
+def test_the_base_is_left_as_it_was(cases):
+    base, _, _ = m.equipment(METER)
+    before = m.measure(METER, cases[0])[0]
+    with m.tuned(base, cases[1]):
+        pass
+    after = m.measure(METER, cases[0])[0]
+    assert (before.grid == after.grid).all() and before.bank == after.bank
+
+
+def test_one_process_where_memory_or_a_gpu_says_so(cases, monkeypatch):
+    base, _, _ = m.equipment(METER)
+    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: set(range(8)))
+    weights = sum(p.nbytes for x in (base.denoiser, base.text_encoder) for p in x.parameters())
+    monkeypatch.setattr(m.memory, "free_bytes", lambda _: 3 * m.WEIGHTS_A_WORKER * weights)
+    assert m._places(base) == 3
+    monkeypatch.setattr(m.memory, "free_bytes", lambda _: 0)
+    assert m._places(base) == 1
+    monkeypatch.setattr(base, "device", torch.device("cuda"))
+    assert m._places(base) == 1
+
+
+def test_metrics_are_against_the_nearest_reference(cases):
+    word, first, second, _ = (row for case in cases for row in m.measure(METER, case))
+    row = m.compare(METER, first, {"class": word, "pivot": second})
+    assert {"leak/class_auc", "leak/pivot_auc", "reconstruction/bank_gain"} <= set(row)
+    assert row["reconstruction/bank_gain"] == pytest.approx(
+        1 - first.bank["reconstruction/bank_loss"] / word.bank["reconstruction/bank_loss"]
+    )
+    itself = m.compare(METER, first, {"class": first})
+    assert itself["editability/relative"] == 1 and itself["leak/class_auc"] == 0.5
