@@ -68,19 +68,29 @@ def lora_delta_norm(layers: Layers, scale: float) -> Tensor:
 
 
 def lora_step_norm(now: Layers, before: Layers, scale: float) -> Tensor:
-    """Frobenius norm of the change of a LoRA's effective weights.
+    r"""Frobenius norm of the change of a LoRA's effective weights.
 
-    B A - B' A' = [B, B - B'] [A - A'; A'], which loses no digits when the change is small.
+    Parameters
+    ----------
+    now, before : list of (Tensor, Tensor)
+        As of :func:`by_shape`.
+    scale : float
+        alpha / r.
+
+    Notes
+    -----
+    .. math:: B A - B' A' = B \,\delta A + \delta B\, A'
+
+    loses no digits when the change is small; its square again takes r x r Gram matrices only.
     """
-    change = [
-        (torch.cat([a - was_a, was_a], 2), torch.cat([b, b - was_b], 3))
-        for (a, b), (was_a, was_b) in zip(now, before, strict=True)
-    ]
-    return lora_delta_norm(change, scale)
-
-
-def _stack(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors).double()
+    squares = []
+    for (a, b), (was_a, was_b) in zip(now, before, strict=True):
+        da, db = a - was_a, b - was_b
+        first = (b.mT @ b) * (da @ da.mT)
+        second = (db.mT @ db) * (was_a @ was_a.mT)
+        crossed = (b.mT @ db) * (da @ was_a.mT)
+        squares.append((first + second + 2 * crossed).sum((0, 2, 3)))
+    return scale * torch.stack(squares).sum(0).clamp(min=0).sqrt()
 
 
 def angle(now: Tensor, start: Tensor) -> Tensor:
@@ -104,15 +114,21 @@ def efficiency(travelled: Tensor, lr_x_steps: Tensor, parameters: int) -> Tensor
     return travelled / (parameters**0.5 * lr_x_steps.double())
 
 
-def report(
-    travelled: Tensor, path: Tensor, lr_x_steps: Tensor, parameters: int
-) -> dict[str, Tensor]:
-    """Distances that every training logs at every step, by their logged names."""
+def report(travelled: Tensor, path: Tensor, lr_x_steps: Tensor) -> dict[str, Tensor]:
+    """Distances that every training logs, by their logged names."""
     return {
         "distance/lr_x_steps": lr_x_steps.double(),
         "distance/delta_norm": travelled,
-        "distance/log10": travelled.log10(),
         "distance/path": path,
+    }
+
+
+def derived(
+    travelled: Tensor, path: Tensor, lr_x_steps: Tensor, parameters: int
+) -> dict[str, Tensor]:
+    """What follows from the distances of :func:`report`, by their logged names."""
+    return {
+        "distance/log10": travelled.log10(),
         "distance/straightness": travelled / path,
         "distance/efficiency": efficiency(travelled, lr_x_steps, parameters),
     }

@@ -29,12 +29,15 @@ class Moment:
     step : int
     metrics : dict of str to Tensor, each of shape (K,)
         By their logged names; on the device.
+    derived : dict of str to Tensor, each of shape (K,)
+        What follows from ``metrics`` and the settings, and so need not be kept at every step.
     alive : Tensor of bool, shape (K,)
         False once an experiment has diverged and is frozen.
     """
 
     step: int
     metrics: dict[str, Tensor]
+    derived: dict[str, Tensor]
     alive: Tensor
 
 
@@ -79,8 +82,9 @@ def invert(
         path, nominal = path + record.stride, nominal + record.lr
         now = vectors.detach()
         travelled = distance.delta_norm(now, start)
-        metrics = {"train/loss": record.loss, "train/lr": record.lr}
-        metrics |= distance.report(travelled, path, nominal, now[0].numel())
+        metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
         metrics["distance/angle"] = distance.angle(now, start)
         metrics["distance/norm_ratio"] = distance.norm_ratio(now, table)
-        yield Moment(record.step, metrics, record.alive)
+        derived = distance.derived(travelled, path, nominal, now[0].numel())
+        derived["train/lr"] = record.lr
+        yield Moment(record.step, metrics, derived, record.alive)

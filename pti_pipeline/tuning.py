@@ -77,7 +77,7 @@ def finetune(
         path = path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
         nominal = nominal + lr
-        metrics = {"train/loss": record.loss, "train/lr": record.lr}
-        metrics |= distance.report(travelled, path, nominal, size)
-        metrics["distance/relative"] = travelled / weights
-        yield Moment(record.step, metrics, record.alive)
+        metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
+        derived = distance.derived(travelled, path, nominal, size)
+        derived |= {"train/lr": record.lr, "distance/relative": travelled / weights}
+        yield Moment(record.step, metrics, derived, record.alive)

@@ -16,6 +16,8 @@ from pti_pipeline.tracking.runs import Run, open_run
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
+SPARSE = 10
+"""Steps between two logs of what follows from other numbers: MLflow's price is one of numbers."""
 
 
 @contextmanager
@@ -99,19 +101,24 @@ def follow(
 def _log(
     runs: Sequence[Run], moments: Sequence[Moment], seconds: float, frozen: dict[int, int]
 ) -> None:
-    names = list(moments[0].metrics)
-    table = torch.stack(
-        [torch.stack([m.metrics[name].double() for name in names]) for m in moments]
-    ).tolist()
-    alive = torch.stack([m.alive for m in moments]).tolist()
+    metrics, derived = _table([m.metrics for m in moments]), _table([m.derived for m in moments])
+    alive = torch.stack([m.alive for m in moments]).T.tolist()
     for k, run in enumerate(runs):
-        for moment, rows, lives in zip(moments, table, alive, strict=True):
-            if lives[k]:
-                values = dict(zip(names, [row[k] for row in rows], strict=True))
-                run.log_metrics(values, moment.step)
-            elif k not in frozen:
-                frozen[k] = moment.step
-                run.set_tags({"pti.diverged_step": moment.step})
+        lived = sum(alive[k])  # once frozen, always frozen
+        for i, moment in enumerate(moments[:lived]):
+            run.log_metrics({name: rows[i][k] for name, rows in metrics.items()}, moment.step)
+            if moment.step % SPARSE == 0 or i == lived - 1:
+                run.log_metrics({name: rows[i][k] for name, rows in derived.items()}, moment.step)
+        if lived < len(moments) and k not in frozen:
+            frozen[k] = moments[lived].step
+            run.set_tags({"pti.diverged_step": moments[lived].step})
         if k not in frozen:
             run.log_metrics({"train/pack_seconds_per_step": seconds}, moments[-1].step)
         run.flush()
+
+
+def _table(values: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, list[list[float]]]:
+    """Fetch numbers from the device at once: by name, then step, then experiment."""
+    names = list(values[0])
+    rows = torch.stack([torch.stack([v[name].double() for v in values]) for name in names])
+    return dict(zip(names, rows.tolist(), strict=True))

@@ -92,9 +92,9 @@ def test_adam_walks_straight_under_a_constant_gradient_and_at_random_under_noise
     assert wandering == pytest.approx(1 / math.sqrt(steps), rel=0.25)
 
 
-def test_report_names_every_shared_distance():
+def test_what_follows_from_the_distances():
     one = torch.ones(2)
-    values = distance.report(one.double() * 2, one.double() * 4, one * 0.5, 4)
+    values = distance.derived(one.double() * 2, one.double() * 4, one * 0.5, 4)
     assert values["distance/straightness"].tolist() == [0.5, 0.5]
     assert values["distance/efficiency"].tolist() == [2.0, 2.0]
     assert values["distance/log10"][0] == pytest.approx(math.log10(2))

@@ -1,0 +1,47 @@
+"""What a pack's runs log, and when."""
+
+import torch
+from mlflow import MlflowClient
+
+from pti_pipeline.inversion import Moment
+from pti_pipeline.tracking.find import get_run
+from pti_pipeline.tracking.members import open_runs, recorded
+
+
+def moments(steps, dies):
+    """Two experiments' numbers; the second is frozen from step ``dies`` on."""
+    for step in range(1, steps + 1):
+        number = torch.tensor([float(step), -float(step)])
+        alive = torch.tensor([True, step < dies])
+        yield Moment(step, {"train/loss": number}, {"distance/log10": number}, alive)
+
+
+def steps_of(run, key):
+    return [m.step for m in MlflowClient().get_metric_history(run.id, key)]
+
+
+def test_derived_numbers_are_logged_at_every_tenth_step_and_the_last(store):
+    with open_runs(["a", "b"], [{}, {}], {"pti.step": "x"}, own=False) as runs:
+        frozen = {}
+        assert len(list(recorded(runs, moments(73, dies=56), frozen))) == 73
+    healthy, dead = runs
+    assert frozen == {1: 56}
+    assert steps_of(healthy, "train/loss") == list(range(1, 74))
+    assert steps_of(dead, "train/loss") == list(range(1, 56))
+    tens = [10, 20, 30, 40, 50]
+    assert steps_of(healthy, "distance/log10") == [*tens, 60, 70, 73]
+    assert steps_of(dead, "distance/log10") == [*tens, 55]
+    assert get_run(dead.id).tags["pti.diverged_step"] == "56"
+    assert get_run(healthy.id).metrics["distance/log10"] == 73
+
+
+def test_a_training_ends_when_all_experiments_are_frozen(store):
+    def dying():
+        for step in range(1, 1000):
+            number = {"train/loss": torch.zeros(1)}
+            yield Moment(step, number, {"train/lr": torch.zeros(1)}, torch.tensor([step < 3]))
+
+    with open_runs(["a"], [{}], {"pti.step": "x"}, own=False) as runs:
+        frozen = {}
+        assert len(list(recorded(runs, dying(), frozen))) == 49
+    assert frozen == {0: 3}
