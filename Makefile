@@ -44,9 +44,11 @@ test-all: test
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
 
-# Ratios of CPU time, written to benchmarks/results.json
+# Ratios, written to benchmarks/results.json. PEERS=<folder with checkouts of diffusers and lora> and
+# SINCE=<commit whose demo is run beside today's> add rows, ONLY=packs|peers|demo|gpu leaves others.
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(PEERS),--peers="$(PEERS)") $(if $(SINCE),--since="$(SINCE)") \
+		$(if $(ONLY),--only="$(ONLY)")
 
 world: setup
 	$(BIN)/torchrun --nproc-per-node $$(nproc) -m pti_pipeline world train

@@ -9,23 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import ours
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline import distance, lora
-from pti_pipeline.batches import Material, prepare
+from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters, draw
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.inversion import Moment, invert
-from pti_pipeline.pivot import Pivot
-from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings, SampleSettings
+from pti_pipeline.inversion import Moment
+from pti_pipeline.settings import TARGETS, SampleSettings
 from pti_pipeline.tracking.members import EVERY, open_runs, recorded
-from pti_pipeline.tuning import finetune
 
 EXPERIMENTS = 8
-TOKEN = "<mochi>"
 IMAGES = Path(__file__).parents[1] / "examples" / "mochi"
-ENDLESS = 10**6
 RATES = [1e-4 * (k + 1) for k in range(EXPERIMENTS)]
 
 
@@ -40,29 +37,16 @@ def rows(runs: int) -> Iterator[Row]:
     yield _bookkeeping(base, subject, runs)
 
 
-def _inversion(base: BaseModel, material: Material, rates: list[float], b: int) -> Iterator[Moment]:
-    vectors = base.initializer_row("rabbit").expand(len(rates), 1, -1).clone()
-    return invert(base, material, vectors, [InvertSettings(r, ENDLESS, b) for r in rates])
-
-
-def _tuning(material: Material, rates: list[float], b: int) -> Iterator[Moment]:
-    base = load("world", "cpu")  # its own: adapters of one denoiser exclude each other
-    row = base.initializer_row("rabbit")[None]
-    adapter = lora.attach(base.denoiser, 4, 4.0, TARGETS, [0] * len(rates))
-    runs = [FinetuneSettings(r, ENDLESS, b) for r in rates]
-    return finetune(base, adapter, material, Pivot(TOKEN, "rabbit", row, row), runs)
-
-
 def _training(
     base: BaseModel, subject: Subject, stage: str, batch: int, goal: float, aim: float, runs: int
 ) -> Row:
-    material = prepare(base, subject, [TOKEN])
-    if stage == "invert":
-        apart = [_inversion(base, material, [rate], batch) for rate in RATES]
-        pack = _inversion(base, material, RATES, batch)
-    else:
-        apart = [_tuning(material, [rate], batch) for rate in RATES]
-        pack = _tuning(material, RATES, batch)
+    material = prepare(base, subject, [ours.TOKEN])
+
+    def steps(rates: list[float]) -> Iterator[Moment]:
+        # a base of its own: adapters of one denoiser exclude each other
+        return ours.STAGES[stage](load("world", "cpu"), material, rates, batch)
+
+    apart, pack = [steps([rate]) for rate in RATES], steps(RATES)
     cases = {"apart": lambda: [next(one) for one in apart], "pack": lambda: next(pack)}
     seconds = interleaved(cases, runs)
     value, spread = ratio(seconds["apart"], seconds["pack"])
@@ -71,15 +55,15 @@ def _training(
 
 
 def _grids(base: BaseModel, runs: int) -> Row:
-    row = base.initializer_row("rabbit").expand(EXPERIMENTS, 1, -1)
+    row = base.initializer_row(ours.INITIALIZER).expand(EXPERIMENTS, 1, -1)
     how, turns = SampleSettings(), max(3, runs // 8)
 
     def one_by_one() -> None:
         for k in range(EXPERIMENTS):
-            draw(base, Characters(TOKEN, row[k : k + 1]), ["a photo of {}"], [0], how)
+            draw(base, Characters(ours.TOKEN, row[k : k + 1]), ["a photo of {}"], [0], how)
 
     def together() -> None:
-        draw(base, Characters(TOKEN, row), ["a photo of {}"], [0], how)
+        draw(base, Characters(ours.TOKEN, row), ["a photo of {}"], [0], how)
 
     seconds = interleaved({"apart": one_by_one, "together": together}, turns, warm=1)
     value, spread = ratio(seconds["apart"], seconds["together"])
@@ -89,8 +73,8 @@ def _grids(base: BaseModel, runs: int) -> Row:
 
 def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
     """Distances, norms and logging of a tuning, all at every step, as a share of it."""
-    material = prepare(base, subject, [TOKEN])
-    pack = _tuning(material, RATES, 4)
+    material = prepare(base, subject, [ours.TOKEN])
+    pack = ours.tuning(load("world", "cpu"), material, RATES, 4)
     moments = [next(pack) for _ in range(EVERY)]
     layers = list(_adapter().layers.values())
     downs, ups = [la.down for la in layers], [la.up for la in layers]
@@ -100,7 +84,7 @@ def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
         for _ in range(EVERY):
             now = distance.by_shape(downs, ups)
             path = distance.lora_step_norm(now, before, 1.0)
-            distance.report(distance.lora_delta_norm(now, 1.0), path, path, 1000)
+            distance.derived(distance.lora_delta_norm(now, 1.0), path, path, 1000)
 
     def steps() -> None:
         for _ in range(EVERY):
@@ -128,7 +112,7 @@ def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
 
 def _adapter() -> lora.Adapter:
     base = load("world", "cpu")
-    return lora.attach(base.denoiser, 4, 4.0, TARGETS, [0] * EXPERIMENTS)
+    return lora.attach(base.denoiser, ours.RANK, float(ours.RANK), TARGETS, [0] * EXPERIMENTS)
 
 
 @contextmanager

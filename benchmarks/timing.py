@@ -18,9 +18,9 @@ class Row:
     ----------
     name : str
     ratio : float
-        Of CPU times; what it is of stands in the name. NaN if it was not measured.
-    goal : float
-    aim : float
+        Of CPU times, unless the note says otherwise; what it is of stands in the name.
+    goal, aim : float or None
+        None where nothing was promised.
     spread : float
         Half the range between the quartiles of the ratio, over ``runs``.
     runs : int
@@ -31,8 +31,8 @@ class Row:
 
     name: str
     ratio: float
-    goal: float
-    aim: float
+    goal: float | None
+    aim: float | None
     spread: float
     runs: int
     share: bool = False
@@ -40,7 +40,9 @@ class Row:
 
     @property
     def reached(self) -> bool:
-        """Whether the gate is reached."""
+        """Whether the gate is reached; so it is where there is none."""
+        if self.goal is None:
+            return True
         return self.ratio <= self.goal if self.share else self.ratio >= self.goal
 
 
@@ -51,22 +53,25 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(warm + runs):
         for name, work in cases.items():
-            start = _clock()
+            start = clock()
             work()
             if turn >= warm:
-                seconds[name].append(_clock() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float]:
-    """Median ratio of paired times, and half the range between its quartiles."""
+    """Median ratio of paired times, and half the range between its quartiles (0 of one pair)."""
     each = [a / b for a, b in zip(slow, fast, strict=True)]
+    if len(each) == 1:
+        return each[0], 0.0
     low, middle, high = statistics.quantiles(each, n=4)
     return middle, (high - low) / 2
 
 
-def _clock() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
+def clock(device: str = "cpu") -> float:
+    """CPU seconds of this process; seconds on the wall where a GPU does the work."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()

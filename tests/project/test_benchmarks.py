@@ -1,21 +1,53 @@
-"""The benchmarks' own arithmetic, and the table in the docs."""
+"""The benchmarks' own arithmetic, the peers' stand-ins, and the table in the docs."""
 
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
 
-from benchmarks.__main__ import RESULTS, table
+from benchmarks import __main__ as command
+from benchmarks import demo, gpu, results, stand_in, toy
+from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
+from pti_pipeline.families import load
 
 ROOT = Path(__file__).parents[2]
+ROW = Row("r", 2.0, 1.5, 3.0, 0.1, 5)
+PLACE = {"group": "packs", "machine": "m", "commit": "c", "date": "2026-11-25"}
+
+TRAINER = """
+import sys, torch
+from torchvision import transforms
+weight = torch.zeros(1, requires_grad=True)
+optimizer = torch.optim.SGD([weight], lr=1.0)
+assert sys.argv[1] == "--rate=1"
+for step in range({steps}):
+    sum(range(200_000))
+    optimizer.step()
+raise SystemExit("tired")
+"""
+
+
+def result(**changes):
+    return results.Result(**{**vars(ROW), **PLACE, **changes})
+
+
+def tiny():
+    shapes = toy.toy()
+    vae, unet = (
+        {**part, "sample_size": side} for part, side in ((shapes.vae, 64), (shapes.unet, 8))
+    )
+    return replace(shapes, vae=vae, unet=unet)
 
 
 def test_the_docs_show_the_measured_table():
-    rows = json.loads(RESULTS.read_text("utf-8"))
-    assert table(rows) in (ROOT / "docs/explanation/sweeps.md").read_text("utf-8")
-    for row in rows:
-        assert {"name", "ratio", "goal", "spread", "runs", "machine", "commit"} <= set(row)
+    page = (ROOT / "docs/explanation/sweeps.md").read_text("utf-8")
+    assert results.table(results.read(), results.read_known()) in page
 
 
 def test_cases_run_in_turns():
@@ -28,10 +60,128 @@ def test_cases_run_in_turns():
 
 def test_ratios_are_medians_of_pairs():
     assert ratio([2, 4, 60, 8, 10], [1, 2, 3, 4, 5]) == pytest.approx((2.0, 4.5))
+    assert ratio([3.0], [2.0]) == (1.5, 0.0)
 
 
 def test_gates_hold_ratios_from_below_and_shares_from_above():
-    assert Row("r", 2.0, 1.5, 3.0, 0.1, 5).reached
-    assert not Row("r", 1.4, 1.5, 3.0, 0.1, 5).reached
+    assert ROW.reached
+    assert not replace(ROW, ratio=1.4).reached
     assert Row("r", 0.01, 0.02, 0.01, 0.1, 5, share=True).reached
     assert not Row("r", 0.03, 0.02, 0.01, 0.1, 5, share=True).reached
+
+
+@pytest.mark.parametrize(
+    ("row", "known", "said"),
+    [
+        (ROW, (), "reached"),
+        (replace(ROW, ratio=1.4), (), "MISSED"),
+        (replace(ROW, ratio=1.4), ("r",), "missed (known)"),
+        (replace(ROW, goal=None, aim=None), (), "-"),
+    ],
+)
+def test_a_missed_gate_is_known_or_not(row, known, said):
+    assert results.verdict(row, known) == said
+
+
+def test_a_known_miss_tells_its_reason():
+    known = {"r": {"name": "r", "value": 1.4, "reason": "too cold", "date": "2026-11-25"}}
+    assert "missed (known), 1.4 on 2026-11-25: too cold" in results.line(
+        replace(ROW, ratio=1.4), known
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "known", "code"), [(2.0, [], 0), (1.4, [], 1), (1.4, [{"name": "r"}], 0)]
+)
+def test_the_command_fails_on_an_unknown_miss(tmp_path, monkeypatch, ratio, known, code):
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(results, "KNOWN", tmp_path / "known.json")
+    results.write([result(name="stays", group="peers"), result(ratio=9.9)])
+    listed = [{"value": 0, "reason": "", "date": "", **entry} for entry in known]
+    results.KNOWN.write_text(json.dumps(listed), "utf-8")
+    monkeypatch.setattr(command.packs_rows, "rows", lambda runs: [replace(ROW, ratio=ratio)])
+    said = CliRunner().invoke(command.main, ["--only=packs"])
+    assert said.exit_code == code
+    assert [r.name for r in results.read()] == ["r", "stays"]
+    assert "| stays | 2 | 1.5 | 3 | reached | 2026-11-25 |" in said.output
+    assert "not measured: `make bench SINCE=<commit>`" in said.output
+
+
+def test_a_peer_takes_its_steps_when_told_to(tmp_path):
+    path = tmp_path / "trainer.py"
+    path.write_text(TRAINER.format(steps=6))
+    with running(Script(path, {"rate": 1}), "cpu") as peer:
+        first, second = peer.steps(2), peer.steps(3)
+        assert [len(first), len(second)] == [2, 3]
+        assert 0 < statistics.median(second) < 1
+        with pytest.raises(RuntimeError, match="tired"):
+            peer.steps(3)
+
+
+def test_stand_ins_change_pictures_as_torchvision_does():
+    picture = Image.linear_gradient("L").convert("RGB").resize((8, 4))
+    steps = [
+        stand_in.resize(8, stand_in.InterpolationMode.BILINEAR),
+        stand_in.center_crop(8),
+        stand_in.to_tensor(),
+        stand_in.normalize([0.5], [0.5]),
+    ]
+    tensor = stand_in.compose(steps)(picture)
+    assert tensor.shape == (3, 8, 8)
+    assert -1 < tensor[:, 0].max() < -0.5 < 0.5 < tensor[:, -1].min() < 1
+    assert torch.equal(stand_in.random_horizontal_flip(1.0)(tensor), tensor.flip(-1))
+    flipped = stand_in.random_horizontal_flip(1.0)(picture)
+    assert torch.equal(stand_in.to_tensor()(flipped), stand_in.to_tensor()(picture).flip(-1))
+    assert stand_in.random_crop(4)(picture).size == (4, 4)
+
+
+def test_the_toy_is_stable_diffusion_in_small(tmp_path):
+    base = load(str(toy.build(toy.toy(), tmp_path / "toy")), "cpu")
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (base.denoiser, base.vae)]
+    assert sizes == pytest.approx([1.49e6, 0.25e6], rel=0.02)
+    assert base.vocabulary().shape == (1024, 64)
+    assert len(base.tokenizer) == 1024
+    assert base.resolution == 256
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("eager", None),
+        pytest.param("compiled", {"backend": "eager"}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_gpu_rows_run_at_small_shapes(tmp_path, monkeypatch, mode, options):
+    monkeypatch.setattr(gpu, "WARM", 0)
+    model = toy.build(tiny(), tmp_path / "model")
+    pictures = toy.paint(tmp_path / "pictures", 64)
+    modes, most = {mode: options}, gpu.ceiling("cpu", 64)
+    invert, tune = gpu.packs(model, pictures, "cpu", 1, (2,), modes, most)
+    assert invert.name == f"GPU: 2 single invert steps, eager / one pack of 2, {mode}"
+    assert invert.goal is None
+    for row in (invert, tune):
+        assert row.ratio > 0
+        assert row.note.endswith("of the matrix ceiling")
+
+
+def test_the_demo_runs_from_an_earlier_tree_and_from_this_one(monkeypatch):
+    trees = []
+
+    def seconds(tree, settings):
+        assert (tree / "MLproject").is_file()
+        trees.append(tree)
+        return 2.0 if tree == ROOT else 3.0
+
+    monkeypatch.setattr(demo, "_seconds", seconds)
+    (row,) = demo.rows("HEAD", 2)
+    assert row.ratio == 1.5
+    assert trees[1::2] == [ROOT, ROOT]
+    assert ROOT not in trees[::2]
+
+
+def test_the_demo_is_the_makefiles():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    given = makefile.split("DEMO := ")[1].splitlines()[0].split(" -P ")
+    for setting in given:
+        name, value = setting.removeprefix("-P ").split("=")
+        assert demo.SETTINGS[name.replace("_", "-")] == value

@@ -1,0 +1,117 @@
+"""Steps of packs at Stable Diffusion 1.5's true shapes, with random weights, on a GPU.
+
+``make bench ONLY=gpu`` fills these rows where a GPU is at hand; ``PEERS=<folder>`` adds diffusers'
+script. Untried on a GPU so far: the tests run the same code on the CPU, at small shapes.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import ours, peers, toy
+from benchmarks.timing import Row, clock, ratio
+from pti_pipeline.batches import prepare
+from pti_pipeline.data import load_subject
+from pti_pipeline.families import load
+
+PACKS = (1, 4, 8, 16)
+MODES: Mapping[str, Mapping[str, Any] | None] = {
+    "eager": None,
+    "compiled": {},
+    "CUDA graphs": {"mode": "reduce-overhead"},
+}
+"""What ``torch.compile`` is given for the denoiser; None leaves it alone."""
+WARM = 5
+
+
+def rows(checkouts: Path | None, runs: int) -> Iterator[Row]:
+    """Measure every row, and diffusers' scripts where there are checkouts."""
+    with TemporaryDirectory() as name:
+        shapes, folder = toy.stable_diffusion_1_5(), Path(name)
+        side = shapes.vae["sample_size"]
+        model, pictures = toy.build(shapes, folder / "model"), toy.paint(folder / "pictures", side)
+        yield from packs(model, pictures, "cuda", runs, PACKS, MODES, ceiling("cuda", 8192))
+        if checkouts:
+            bench = peers.Bench(checkouts, model, pictures, side, "cuda", max(3, runs // 4))
+            for stage in ours.STAGES:
+                yield from peers.diffusers_rows(bench, stage, {1: (None, None)})
+
+
+def packs(
+    model: Path,
+    pictures: Path,
+    device: str,
+    runs: int,
+    sizes: Sequence[int],
+    modes: Mapping[str, Mapping[str, Any] | None],
+    ceiling: float,
+) -> Iterator[Row]:
+    """Measure each stage, pack size and mode against single experiments run eagerly.
+
+    Parameters
+    ----------
+    ceiling : float
+        Matrix FLOP/s that the device reaches; utilisation is held against it.
+    """
+    for stage in ours.STAGES:
+        single: list[float] = []
+        for size in sizes:
+            for mode, options in modes.items():
+                seconds, memory, flops = step(model, pictures, device, runs, stage, size, options)
+                single = single or seconds
+                value, spread = ratio([size * s for s in single], seconds)
+                middle = statistics.median(seconds)
+                note = f"{middle * 1e3:.1f} ms, {memory / 2**30:.1f} GiB, "
+                note += f"{flops / middle / ceiling:.0%} of the matrix ceiling"
+                name = f"GPU: {size} single {stage} steps, eager / one pack of {size}, {mode}"
+                yield Row(name, value, None, None, spread, runs, note=note)
+
+
+def step(
+    model: Path,
+    pictures: Path,
+    device: str,
+    runs: int,
+    stage: str,
+    size: int,
+    options: Mapping[str, Any] | None,
+) -> tuple[list[float], int, int]:
+    """Seconds of each step, the most memory allocated in bytes, and a step's FLOP."""
+    torch.compiler.reset()  # graphs of the row before hold memory
+    base = load(str(model), device, peers.PRECISIONS[device])
+    material = prepare(base, load_subject(pictures, base.resolution), [ours.TOKEN])
+    steps = ours.STAGES[stage](base, material, [1e-4] * size, 1)
+    next(steps)  # memory is looked at, in forward passes of other sizes
+    with FlopCounterMode(display=False) as counter:
+        next(steps)
+    if options is not None:
+        base.denoiser.compile(**options)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for turn in range(WARM + runs):
+        torch.compiler.cudagraph_mark_step_begin()
+        start = clock(device)
+        next(steps)
+        if turn >= WARM:
+            seconds.append(clock(device) - start)
+    memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    return seconds, memory, counter.get_total_flops()
+
+
+def ceiling(device: str, side: int) -> float:
+    """FLOP/s of a large product of bfloat16 matrices, the best of ten."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        start = clock(device)
+        a @ b
+        seconds.append(clock(device) - start)
+    return 2 * side**3 / min(seconds)
