@@ -33,7 +33,8 @@ def tuning(
     row = base.initializer_row(INITIALIZER)[None]
     adapter = lora.attach(base.denoiser, RANK, float(RANK), TARGETS, [0] * len(rates))
     runs = [FinetuneSettings(r, ENDLESS, batch, rank=RANK) for r in rates]
-    return finetune(base, adapter, material, Pivot(TOKEN, INITIALIZER, row, row), runs)
+    pivot = Pivot(TOKEN, INITIALIZER, row, row)
+    return finetune(base, adapter, material, [pivot] * len(rates), runs)
 
 
 STAGES = {"invert": inversion, "finetune": tuning}

@@ -74,8 +74,12 @@ class InvertSettings(TrainSettings):
 
 @dataclass(frozen=True)
 class FinetuneSettings(TrainSettings):
-    """One LoRA around a pivot: inner dimension ``rank``, scaled by ``alpha / rank``."""
+    """One LoRA around a pivot: inner dimension ``rank``, scaled by ``alpha / rank``.
 
+    ``pivot`` is the run id of the inversion, or of a sweep that chose one.
+    """
+
+    pivot: str = ""
     lr: float = 0.0003
     rank: int = 4
     alpha: float = 4.0
@@ -143,7 +147,7 @@ def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]
     if not text:
         return "", ()
     name, _, values = text.partition(":")
-    known = [f.name for f in fields(kind) if f.name not in ("lr", "seed")]
+    known = [f.name for f in fields(kind) if f.name not in ("lr", "seed", "pivot")]
     if name not in known or not values:
         raise UsageError(
             "E218",
@@ -159,8 +163,16 @@ def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]
         ) from None
 
 
+def parse_pivots(text: str) -> tuple[str, ...]:
+    """Read run ids separated by commas."""
+    return _distinct("pivot", tuple(word.strip() for word in text.split(",")))
+
+
 def experiments(
-    lrs: Sequence[float], seeds: Sequence[int], vary: tuple[str, Sequence[float]], common: Settings
+    lrs: Sequence[float],
+    seeds: Sequence[int],
+    vary: tuple[str, Sequence[float | str]],
+    common: Settings,
 ) -> list[Settings]:
     """Every combination of a sweep's values, in ``common`` settings; learning rates run fastest."""
     name, values = vary
@@ -171,7 +183,9 @@ def experiments(
 
 def label(settings: TrainSettings, varied: str = "") -> str:
     """Name an experiment: ``"lr=0.005 seed=0"``, and the varied setting if there is one."""
-    extra = f" {varied}={getattr(settings, varied):g}" if varied else ""
+    value = getattr(settings, varied) if varied else ""
+    shown = value[:8] if isinstance(value, str) else f"{value:g}"
+    extra = f" {varied}={shown}" if varied else ""
     return f"lr={settings.lr:g} seed={settings.seed}{extra}"
 
 

@@ -24,14 +24,22 @@ def encode_prompts(base: BaseModel, pivot: Pivot, ids: Tensor) -> Tensor:
         return base.condition(ids)
 
 
+def encode_each(base: BaseModel, pivots: Sequence[Pivot], ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Token states (n, P, L, H) of the n distinct pivots, and which of them is whose, (K,)."""
+    distinct = {id(pivot): pivot for pivot in pivots}
+    states = torch.stack([encode_prompts(base, pivot, ids) for pivot in distinct.values()])
+    places = [list(distinct).index(id(pivot)) for pivot in pivots]
+    return states, torch.tensor(places, device=states.device)
+
+
 def finetune(
     base: BaseModel,
     adapter: lora.Adapter,
     material: Material,
-    pivot: Pivot,
+    pivots: Sequence[Pivot],
     experiments: Sequence[FinetuneSettings],
 ) -> Iterator[Moment]:
-    """Train the LoRAs of ``adapter``; the pivot and the base stay as they are.
+    """Train the LoRAs of ``adapter``; the pivots and the base stay as they are.
 
     Parameters
     ----------
@@ -39,9 +47,9 @@ def finetune(
     adapter : Adapter
         One LoRA for each experiment, attached to the base's denoiser.
     material : Material
-        The subject, encoded with the pivot's tokens.
-    pivot : Pivot
-        Frozen: prompts are encoded once.
+        The subject, encoded with the pivots' tokens.
+    pivots : sequence of Pivot, length K
+        Frozen: prompts are encoded once for each. Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
         May differ in learning rate, clipping and seed.
 
@@ -51,7 +59,8 @@ def finetune(
         After each optimizer update.
     """
     first, seeds = experiments[0], [e.seed for e in experiments]
-    states = encode_prompts(base, pivot, material.ids)
+    states, whose = encode_each(base, pivots, material.ids)
+    row_pivots = whose.repeat_interleave(first.batch_size).unflatten(0, (len(seeds), -1))
     layers = list(adapter.layers.values())
     scale, weights = layers[0].scale, lora.base_norm(adapter)
 
@@ -59,7 +68,8 @@ def finetune(
         batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
         with lora.only(adapter, part):
-            prediction = base.predict(noisy, batch.timesteps, states[batch.prompts])
+            condition = states[row_pivots[part].flatten(), batch.prompts]
+            prediction = base.predict(noisy, batch.timesteps, condition)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         return pack_losses(prediction, target, len(seeds[part]))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pti_pipeline.settings import (
     TrainSettings,
     experiments,
     parse_learning_rates,
+    parse_pivots,
     parse_seeds,
     parse_vary,
 )
@@ -136,11 +138,12 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = FinetuneSettings(**_training(o), lr=lr, rank=o["rank"], alpha=o["alpha"])
+    own = {key: o[key] for key in ("pivot", "rank", "alpha")}
+    settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 
     images = _folder(o["images"]) if o["images"] else None
-    ready = prepare_finetuning(_place(o), o["pivot"], images)
+    ready = prepare_finetuning(_place(o), [settings], images)
     (run,) = run_finetunings(ready, [settings], o["sample_every"], o["study"])
     click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
 
@@ -148,7 +151,7 @@ def finetune(**o: Any) -> None:
 @main.command()
 @option("stage", "invert", "What is swept.", type=click.Choice(["invert", "finetune"]))
 @subject
-@option("pivot", "", "Run id of an inversion; for stage finetune.")
+@option("pivot", "", "Run ids of inversions, separated by commas; for stage finetune.")
 @option("lrs", "0.0003,0.001,0.003,0.01", "Learning rates, separated by commas.")
 @option("seeds", "0", "Seeds, separated by commas.")
 @option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
@@ -167,16 +170,22 @@ def sweep(**o: Any) -> None:
     """
     shared = {"lr": 0.001, "steps": o["steps"], "batch_size": o["batch_size"], "clip": o["clip"]}
     if o["stage"] == "invert":
+        pivots: tuple[str, ...] = ()
         common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"])
         subject = {key: o[key] for key in ("token", "initializer")}
         subject["images"] = str(_folder(o["images"]))
     else:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
-        common = FinetuneSettings(**shared, rank=o["rank"], alpha=o["alpha"])
-        subject = {"pivot": o["pivot"], "images": ""}
+        pivots = parse_pivots(o["pivot"])
+        common = FinetuneSettings(**shared, pivot=pivots[0], rank=o["rank"], alpha=o["alpha"])
+        subject = {"images": ""}
     lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
-    vary = parse_vary(o["vary"], type(common))
+    vary: tuple[str, Sequence[float | str]] = parse_vary(o["vary"], type(common))
+    if len(pivots) > 1:
+        if o["vary"]:
+            raise click.UsageError("several pivots and --vary: sweep one of them at a time")
+        vary = ("pivot", pivots)
     members = tuple(experiments(lrs, seeds, vary, common))
     from pti_pipeline.studies.packs import Pack
     from pti_pipeline.studies.sweep import Executor, sweep

@@ -53,21 +53,23 @@ def evaluate(
     first = runs[0]
     meter = Meter(where, Path(first.tags["pti.images"]), samples, edit_seeds, how)
     base, _, _ = equipment(meter)
-    references = {"class": Case(Characters(first.tags["pti.initializer"], torch.zeros(1, 0, 1)))}
-    if first.tags["pti.step"] == "finetune":
-        references["pivot"] = Case(_load([first], base).who)
+    word = Case(Characters(first.tags["pti.initializer"], torch.zeros(1, 0, 1)))
+    around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
+    pivots = [Case(_load([run], base).who) for run in around.values()]
     runs = sorted(runs, key=_shape)
     alike = [_load(list(group), base) for _, group in groupby(runs, _shape)]
     params = {**asdict(where), **asdict(how), "samples": samples, "edit_seeds": edit_seeds}
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id}
     with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
-        measuring = measure_all(meter, [*references.values(), *alike])
-        followed = iter(
-            tqdm(measuring, "evaluating", len(references) + len(runs), unit="character")
-        )
-        known = {name: next(followed) for name in references}
+        measuring = measure_all(meter, [word, *pivots, *alike])
+        total = 1 + len(pivots) + len(runs)
+        followed = iter(tqdm(measuring, "evaluating", total, unit="character"))
+        usual = next(followed)
+        known = {pivot: next(followed) for pivot in around}
         for found, measured in zip(runs, followed, strict=True):
-            add_metrics(found, compare(meter, measured, known))
+            own = found.tags.get("pti.pivot")
+            references = {"class": usual} | ({"pivot": known[own]} if own else {})
+            add_metrics(found, compare(meter, measured, references))
             run.log_image(f"samples/{found.name.replace('=', ' ')}", measured.grid, 0)
         return run.id
 

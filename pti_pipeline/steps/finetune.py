@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pti_pipeline import lora
@@ -25,45 +26,62 @@ from pti_pipeline.tracking.members import follow, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
 
+INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
+"""Tags that a tuning has from its inversion."""
+
 
 @dataclass(frozen=True)
 class Finetuning:
-    """Everything that a fine-tuning needs, loaded and checked."""
+    """Everything that a fine-tuning needs, loaded and checked.
+
+    ``inversions`` are the runs that hold the pivots, by the run ids that the user gave.
+    """
 
     where: BaseSettings
     base: BaseModel
-    inversion: Found
+    inversions: dict[str, Found]
     images: Path
     subject: Subject
 
 
-def prepare_finetuning(where: BaseSettings, pivot_run: str, images: Path | None) -> Finetuning:
-    """Find the pivot, load the base and the pictures, before any run is made.
+def prepare_finetuning(
+    where: BaseSettings, experiments: Sequence[FinetuneSettings], images: Path | None
+) -> Finetuning:
+    """Find the pivots, load the base and the pictures, before any run is made.
 
     Parameters
     ----------
     where : BaseSettings
-        The base must be the one that the pivot was inverted on.
-    pivot_run : str
-        Run id of an inversion, or of a sweep that chose one.
+        The base must be the one that the pivots were inverted on.
+    experiments : sequence of FinetuneSettings
+        Name the pivots.
     images : Path, optional
-        The inversion's own folder by default.
+        The first inversion's own folder by default.
 
     Raises
     ------
     UsageError, DataError, ModelError
-        If the run holds no pivot, the base is another, or pictures can't be read.
+        If a run holds no pivot, the base is another, the pivots are of several tokens or lengths,
+        or pictures can't be read.
     """
-    found = _pivot_run(pivot_run)
+    inversions = {name: _pivot_run(name) for name in dict.fromkeys(e.pivot for e in experiments)}
     base = load(where.base, where.device, where.precision)
-    if base.fingerprint != found.tags["pti.base_fingerprint"]:
-        raise ModelError(
-            "E404",
-            f"the pivot was inverted on base '{found.tags['pti.base']}', not on '{where.base}'",
-            f"use --base {found.tags['pti.base']}",
-        )
-    folder = images or Path(found.tags["pti.images"])
-    return Finetuning(where, base, found, folder, load_subject(folder, base.resolution))
+    first = next(iter(inversions.values()))
+    for found in inversions.values():
+        if base.fingerprint != found.tags["pti.base_fingerprint"]:
+            raise ModelError(
+                "E404",
+                f"the pivot was inverted on base '{found.tags['pti.base']}', not on '{where.base}'",
+                f"use --base {found.tags['pti.base']}",
+            )
+        if _kind(found) != _kind(first):
+            raise UsageError(
+                "E221",
+                f"the pivots '{first.name}' and '{found.name}' are of other tokens or lengths",
+                "tune them in sweeps of their own",
+            )
+    folder = images or Path(first.tags["pti.images"])
+    return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
 
 
 def run_finetunings(
@@ -81,7 +99,7 @@ def run_finetunings(
     ----------
     ready : Finetuning
     experiments : sequence of FinetuneSettings
-        May differ in learning rate and seed.
+        May differ in learning rate, seed, clipping and pivot.
     sample_every : int
         Steps between two sample grids; 0 draws one at the end only.
     study, sweep : str
@@ -96,35 +114,39 @@ def run_finetunings(
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
-    base, found = ready.base, ready.inversion
-    tags = {
+    base, first = ready.base, experiments[0]
+    inversions = [ready.inversions[e.pivot] for e in experiments]
+    shared = {
         "pti.step": "finetune",
         "pti.study": study,
         "pti.sweep": sweep,
         "pti.pack": pack,
-        "pti.pivot": found.id,
         "pti.data_fingerprint": ready.subject.fingerprint,
         "pti.images": str(ready.images.resolve()),
-        **{
-            k: found.tags[k]
-            for k in ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
-        },
     }
-    first = experiments[0]
-    shared = {**asdict(ready.where), "pivot": found.id, "images": ready.images}
+    tags = [
+        {**shared, **{key: found.tags[key] for key in INHERITED}, "pti.pivot": found.id}
+        for found in inversions
+    ]
+    params = [
+        {**asdict(ready.where), "images": ready.images, **asdict(e), "pivot": found.id}
+        for e, found in zip(experiments, inversions, strict=True)
+    ]
     names = [f"finetune {label(e, varied)}" for e in experiments]
     with TemporaryDirectory() as temporary:
-        file = fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary))
-        pivot = load_pivot(file)
-        material = prepare(
-            base, ready.subject, placeholder_tokens(pivot.token, len(pivot.embedding))
-        )
-        params = [{**shared, **asdict(e)} for e in experiments]
+        files = {
+            found.id: fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary) / found.id)
+            for found in ready.inversions.values()
+        }
+        loaded = {run_id: load_pivot(file) for run_id, file in files.items()}
+        pivots = [loaded[found.id] for found in inversions]
+        token, vectors = pivots[0].token, torch.stack([p.embedding for p in pivots])
+        material = prepare(base, ready.subject, placeholder_tokens(token, vectors.shape[1]))
         with open_runs(names, params, tags, not sweep) as runs:
             seeds = [e.seed for e in experiments]
             adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
-            who = Characters(pivot.token, pivot.embedding.expand(len(runs), -1, -1))
-            moments = finetune(base, adapter, material, pivot, experiments)
+            who = Characters(token, vectors)
+            moments = finetune(base, adapter, material, pivots, experiments)
 
             def grids() -> list[NDArray[np.uint8]]:
                 return preview(base, who, SampleSettings())
@@ -132,7 +154,7 @@ def run_finetunings(
             frozen = follow(runs, moments, "fine-tuning", first.steps, sample_every, grids)
             for k, run in enumerate(runs):
                 if k not in frozen:
-                    _keep(run, base, adapter, k, file)
+                    _keep(run, base, adapter, k, files[inversions[k].id])
             if frozen and not sweep:
                 raise DivergedError(
                     "E901",
@@ -140,6 +162,11 @@ def run_finetunings(
                     "use a smaller learning rate",
                 )
             return [run.id for run in runs]
+
+
+def _kind(inversion: Found) -> tuple[str, str]:
+    """Return what the pivots of one pass must have in common."""
+    return inversion.tags["pti.token"], inversion.params["vectors"]
 
 
 def _pivot_run(run_id: str) -> Found:

@@ -114,7 +114,8 @@ def run_inversions(
         "initializer": ready.initializer,
     }
     names = [f"invert {label(e, varied)}" for e in experiments]
-    with open_runs(names, [{**shared, **asdict(e)} for e in experiments], tags, not sweep) as runs:
+    params = [{**shared, **asdict(e)} for e in experiments]
+    with open_runs(names, params, [tags] * len(names), not sweep) as runs:
         moments = invert(base, material, vectors, experiments)
 
         def grids() -> list[NDArray[np.uint8]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pti_pipeline.errors import DivergedError, UsageError
 from pti_pipeline.figures import sweep_figure
@@ -48,8 +49,7 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
             "E214", f"no run of '{sweep.name}' was evaluated", f"evaluate --run {sweep.id} first"
         )
     try:
-        points = [_point(run, stage) for run in runs]
-        choice = choose_pivot(points) if stage == "invert" else choose_limit(points)
+        choice = _choose(runs, stage)
     except ValueError as error:
         raise DivergedError("E902", str(error), "sweep smaller learning rates") from error
     chosen = runs[choice.index]
@@ -66,6 +66,21 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
         add_tags(found, {"pti.chosen": "yes" if found.id == chosen.id else "no"})
     add_tags(sweep, {"pti.choice": chosen.id, "mlflow.note.content": text})
     return chosen, choice
+
+
+def _choose(runs: Sequence[Found], stage: str) -> Choice:
+    """Choose among runs; of a tuning around several pivots, the best of what each one gave."""
+    if stage == "invert":
+        return choose_pivot([_point(run, stage) for run in runs])
+    choices = []
+    for pivot in dict.fromkeys(run.tags["pti.pivot"] for run in runs):
+        rows = [i for i, run in enumerate(runs) if run.tags["pti.pivot"] == pivot]
+        choice = choose_limit([_point(runs[i], stage) for i in rows])
+        choices.append(replace(choice, index=rows[choice.index]))
+    best = max(choices, key=lambda c: _row(runs[c.index], stage)["reconstruction"])
+    if len(choices) == 1:
+        return best
+    return replace(best, reason=f"the best of {len(choices)} pivots' own choices: {best.reason}")
 
 
 def _point(run: Found, stage: str) -> Point:

@@ -15,7 +15,7 @@ from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 from pti_pipeline.tracking.find import find_runs
 from pti_pipeline.tracking.write import end_lost
 
-OWN = ("lr", "seed", "clip")
+OWN = ("lr", "seed", "clip", "pivot")
 """Settings that may differ inside a pack."""
 
 Experiments = Sequence[TrainSettings]
@@ -31,7 +31,7 @@ class Pack:
         ``"invert"`` or ``"finetune"``.
     where : BaseSettings
     subject : dict of str to str
-        ``images``, and ``token`` and ``initializer`` or ``pivot``.
+        ``images``, and of an inversion ``token`` and ``initializer``.
     experiments : tuple of TrainSettings
     sample_every : int
     study, sweep : str
@@ -80,8 +80,8 @@ def train(pack: Pack) -> None:
         run_inversions(inversion, cast("Sequence[InvertSettings]", pack.experiments), *last)
     else:
         folder = Path(images) if images else None
-        tuning = prepare_finetuning(pack.where, pack.subject["pivot"], folder)
-        run_finetunings(tuning, cast("Sequence[FinetuneSettings]", pack.experiments), *last)
+        settings = cast("Sequence[FinetuneSettings]", pack.experiments)
+        run_finetunings(prepare_finetuning(pack.where, settings, folder), settings, *last)
 
 
 def split(experiments: Experiments, workers: int) -> list[tuple[TrainSettings, ...]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.settings import TrainSettings
+from pti_pipeline.settings import FinetuneSettings, TrainSettings
 from pti_pipeline.steps.finetune import prepare_finetuning
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.studies.executors import run_local, run_ray, workers
@@ -73,7 +74,8 @@ def _checked(whole: Pack) -> Pack:
         found = prepare_inversion(whole.where, Path(images), *words).images
     else:
         folder = Path(images) if images else None
-        found = prepare_finetuning(whole.where, whole.subject["pivot"], folder).images
+        settings = cast("Sequence[FinetuneSettings]", whole.experiments)
+        found = prepare_finetuning(whole.where, settings, folder).images
     return replace(whole, subject={**whole.subject, "images": str(found.resolve())})
 
 
@@ -85,7 +87,11 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         "steps": first.steps,
         "batch_size": first.batch_size,
     }
-    if varied:
+    if isinstance(first, FinetuneSettings):
+        axes["pivot"] = ",".join(
+            dict.fromkeys(cast("FinetuneSettings", e).pivot for e in experiments)
+        )
+    if varied not in ("", "pivot"):
         values = dict.fromkeys(getattr(e, varied) for e in experiments)
         axes["vary"] = f"{varied}:{','.join(f'{v:g}' for v in values)}"
     return axes

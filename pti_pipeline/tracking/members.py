@@ -24,14 +24,14 @@ SPARSE = 10
 def open_runs(
     names: Sequence[str],
     params: Sequence[Mapping[str, object]],
-    tags: Mapping[str, object],
+    tags: Sequence[Mapping[str, object]],
     own: bool,
 ) -> Iterator[list[Run]]:
     """Open one run for each experiment; they end together. See :func:`open_run`."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(open_run(name, values, tags, own))
-            for name, values in zip(names, params, strict=True)
+            stack.enter_context(open_run(*facts, own))
+            for facts in zip(names, params, tags, strict=True)
         ]
 
 

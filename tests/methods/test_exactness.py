@@ -57,21 +57,23 @@ def test_packed_inversion_is_each_experiment_alone(double_base, subject):
 def test_packed_tuning_is_each_experiment_alone(double_base, subject):
     base = double_base
     material = double(prepare(base, subject, ["<c>"]))
-    pivot = Pivot("<c>", "cat", base.initializer_row("cat")[None] + 0.1, torch.zeros(1, 16))
+    start = base.initializer_row("cat")[None]
+    near, far = (Pivot("<c>", "cat", start + shift, start) for shift in (0.1, -0.3))
+    pivots = [near, far, near]
 
-    def trained(runs):
+    def trained(runs, pivots):
         adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [r.seed for r in runs])
         for layer in adapter.layers.values():
             layer.down, layer.up = layer.down.double(), layer.up.double()
-        *_, last = finetune(base, adapter, material, pivot, runs)
+        *_, last = finetune(base, adapter, material, pivots, runs)
         weights = [la.up.detach() @ la.down.detach() for la in adapter.layers.values()]
         lora.detach(adapter)
         return torch.cat([w.flatten(1) for w in weights], 1), last
 
     runs = experiments(FinetuneSettings, rank=2, alpha=2.0)
-    packed, last = trained(runs)
+    packed, last = trained(runs, pivots)
     for k, settings in enumerate(runs):
-        alone, moment = trained([settings])
+        alone, moment = trained([settings], pivots[k : k + 1])
         assert relative(packed[k], alone[0], torch.zeros(1)) <= 1e-9
         torch.testing.assert_close(
             moment.metrics["distance/delta_norm"][0], last.metrics["distance/delta_norm"][k]
@@ -86,7 +88,7 @@ def test_in_float32_the_distances_agree(base, subject):
 
     def tuned(runs):
         adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [r.seed for r in runs])
-        *_, last = finetune(base, adapter, material, pivot, runs)
+        *_, last = finetune(base, adapter, material, [pivot] * len(runs), runs)
         lora.detach(adapter)
         return last
 
@@ -111,7 +113,7 @@ def test_one_lora_is_trained_as_peft_trains_it(double_base, subject):
     for layer in adapter.layers.values():
         layer.down, layer.up = layer.down.double(), layer.up.double()
     start = lora.peft_state(adapter, 0)
-    for _ in finetune(base, adapter, material, pivot, [settings]):
+    for _ in finetune(base, adapter, material, [pivot], [settings]):
         pass
     ours = lora.peft_state(adapter, 0)
     lora.detach(adapter)

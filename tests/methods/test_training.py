@@ -154,7 +154,7 @@ def test_the_pivot_is_bit_identical_after_tuning(base, subject):
     pivot = Pivot("<c>", "cat", torch.randn(1, 16), torch.zeros(1, 16))
     before = pivot.embedding.clone()
     adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0])
-    for _ in finetune(base, adapter, material, pivot, [FinetuneSettings(lr=0.1, steps=5)]):
+    for _ in finetune(base, adapter, material, [pivot], [FinetuneSettings(lr=0.1, steps=5)]):
         pass
     assert torch.equal(pivot.embedding, before)
     lora.detach(adapter)
@@ -184,7 +184,7 @@ def test_each_setting_of_the_tuning_matters(base, subject, change):
     for options in ({}, {}, change):
         s = FinetuneSettings(**{"lr": 0.01, "steps": 5, "batch_size": 2, **options})
         adapter = lora.attach(base.denoiser, s.rank, s.alpha, TARGETS, [s.seed])
-        *_, last = finetune(base, adapter, material, pivot, [s])
+        *_, last = finetune(base, adapter, material, [pivot], [s])
         ends.append(float(last.metrics["distance/delta_norm"]))
         lora.detach(adapter)
     assert ends[0] == ends[1] != ends[2]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from pti_pipeline.errors import DivergedError, UsageError
+from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.settings import (
     BaseSettings,
@@ -90,6 +90,44 @@ def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
     names = {m.name for m in members(get_run(run))}
     assert names == {f"invert lr=0.01 seed=0 vectors={n}" for n in (1, 2)}
     assert get_run(run).params["vary"] == "vectors:1,2"
+
+
+def tuned_around(pivots, whole, **options):
+    runs = tuple(FinetuneSettings(pivot=p, lr=0.01, steps=3, batch_size=2) for p in pivots)
+    subject = {"images": ""}
+    return replace(whole, stage="finetune", subject=subject, experiments=runs, **options)
+
+
+def test_tunings_around_several_pivots_share_a_pass(whole, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    near, far = members(get_run(sweep(whole, Executor())))
+    run = sweep(tuned_around([near.id, far.id], whole, varied="pivot"), Executor())
+    found = members(get_run(run))
+    assert [m.tags["pti.pivot"] for m in found] == [near.id, far.id]
+    assert {m.name for m in found} == {
+        f"finetune lr=0.01 seed=0 pivot={p.id[:8]}" for p in (near, far)
+    }
+    assert {m.tags["pti.pack"] for m in found} == {"1/1"}
+    assert get_run(run).params["pivot"] == f"{near.id},{far.id}"
+    for mine, inversion in zip(found, (near, far), strict=True):
+        ours, theirs = (
+            load_pivot(fetch(r, "pivot/learned_embeds.safetensors", tmp_path / r.id)).embedding
+            for r in (mine, inversion)
+        )
+        assert torch.equal(ours, theirs)
+
+
+def test_pivots_of_different_tokens_or_lengths_do_not_share_a_pass(whole):
+    first = sweep(whole, Executor())
+    longer = tuple(replace(e, vectors=2) for e in whole.experiments[:1])
+    second = sweep(replace(whole, experiments=longer), Executor())
+    ids = [members(get_run(run))[0].id for run in (first, second)]
+    with pytest.raises(UsageError, match="E221"):
+        sweep(tuned_around(ids, whole), Executor())
+    elsewhere = tuned_around(ids[:1], replace(whole, where=BaseSettings("world", "cpu")))
+    with pytest.raises(ModelError, match="E404"):
+        sweep(elsewhere, Executor())
+    assert len(find_runs(step="sweep")) == 2
 
 
 def test_a_member_that_diverges_is_marked_and_the_others_end(whole, tmp_path):

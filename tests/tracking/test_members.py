@@ -21,7 +21,7 @@ def steps_of(run, key):
 
 
 def test_derived_numbers_are_logged_at_every_tenth_step_and_the_last(store):
-    with open_runs(["a", "b"], [{}, {}], {"pti.step": "x"}, own=False) as runs:
+    with open_runs(["a", "b"], [{}, {}], [{"pti.step": "x"}] * 2, own=False) as runs:
         frozen = {}
         assert len(list(recorded(runs, moments(73, dies=56), frozen))) == 73
     healthy, dead = runs
@@ -41,7 +41,7 @@ def test_a_training_ends_when_all_experiments_are_frozen(store):
             number = {"train/loss": torch.zeros(1)}
             yield Moment(step, number, {"train/lr": torch.zeros(1)}, torch.tensor([step < 3]))
 
-    with open_runs(["a"], [{}], {"pti.step": "x"}, own=False) as runs:
+    with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
         frozen = {}
         assert len(list(recorded(runs, dying(), frozen))) == 49
     assert frozen == {0: 3}
