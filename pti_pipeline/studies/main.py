@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import BaseSettings
 from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 
@@ -103,8 +102,7 @@ def _step(step: str, study: str, options: dict[str, object]) -> None:
     """Run an entry point's command in a process of its own."""
     print(f"\n== {step} {options.get('stage', '')}".rstrip() + " ==", flush=True)
     words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-    command = [sys.executable, "-m", "pti_pipeline", step, *words, f"--study={study}"]
-    code = subprocess.run(command, check=False).returncode
+    code = run_command([step, *words, f"--study={study}"])
     if code:
         raise StepFailed(step, code)
 

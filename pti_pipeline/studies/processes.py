@@ -1,0 +1,62 @@
+"""Steps in processes of their own, forked from a server that has imported the libraries once.
+
+Importing torch, diffusers and MLflow takes seconds, which a study would pay for each of its steps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import BaseContext
+
+IMPORTED = (
+    "pti_pipeline.steps.evaluate",
+    "pti_pipeline.steps.register",
+    "pti_pipeline.steps.select",
+    "pti_pipeline.studies.sweep",
+)
+"""What the server imports; it runs nothing, so that no thread or device is forked in use."""
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run ``pti <words>`` through its entry point, in a process of its own.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command line, without the program's name.
+
+    Returns
+    -------
+    int
+        Its exit code. Should this process be ended meanwhile, so is that one.
+    """
+    process = _server().Process(target=_enter, args=(list(words), dict(os.environ)))  # type: ignore[attr-defined]
+    process.start()
+    try:
+        process.join()
+    except BaseException:
+        process.terminate()
+        process.join()
+        raise
+    code: int = process.exitcode
+    return code
+
+
+def _server() -> BaseContext:
+    """Give the context of forked processes; of new interpreters where there is no forking."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*IMPORTED])
+    return context
+
+
+def _enter(words: list[str], environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["pti", *words]
+    runpy.run_module("pti_pipeline", run_name="__main__")
