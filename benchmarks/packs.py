@@ -91,7 +91,8 @@ def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
             next(pack)
 
     names, turns = [f"bench {k}" for k in range(EXPERIMENTS)], max(3, runs // 8)
-    with store(), open_runs(names, [{}] * EXPERIMENTS, [{"pti.step": "bench"}] * EXPERIMENTS, False) as opened:
+    tags = [{"pti.step": "bench"}] * EXPERIMENTS
+    with store(), open_runs(names, [{}] * EXPERIMENTS, tags, False) as opened:
 
         def logging() -> None:
             for _ in recorded(opened, moments, {}):

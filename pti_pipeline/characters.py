@@ -39,6 +39,11 @@ class Characters:
     vectors: Tensor
 
 
+def class_word(word: str = "") -> Characters:
+    """Stand-in without learned vectors: the base model's own answer to a word, or to none."""
+    return Characters(word, torch.zeros(1, 0, 1))
+
+
 @torch.no_grad()
 def encode(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
     """Token states of prompts, ``{}`` filled with the name; shape (K, P, L, H)."""

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeVar
 
-import psutil
 import torch
 from torch import Tensor
 
 from pti_pipeline.errors import ResourceError
+from pti_pipeline.machine import free_bytes
 
 USED = 0.8
 """Share of the free memory that a pass may fill; the rest is for what a backward pass adds."""
 
 T = TypeVar("T")
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on ``device``; on the CPU, this process's share of it.
-
-    A container's own bound counts, and so do the ``PTI_PLACES`` processes that run side by side.
-    """
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + cached)
-    free = int(psutil.virtual_memory().available)
-    try:
-        group = Path("/sys/fs/cgroup")
-        bound = int((group / "memory.max").read_text())
-        free = min(free, bound - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no container, or one without a bound
-    return free // int(os.environ.get("PTI_PLACES", "1"))
 
 
 def held_bytes(forward: Callable[[], object]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline import evaluation, lora, memory
+from pti_pipeline import evaluation, lora, machine
 from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.evaluation import EDITS, PLAIN
@@ -195,8 +195,8 @@ def _places(base: BaseModel) -> int:
         return 1
     parts = (base.denoiser, base.text_encoder)
     weights = sum(p.nbytes for part in parts for p in part.parameters())
-    fitting = memory.free_bytes(base.device) // (WEIGHTS_A_WORKER * weights)
-    return max(1, min(len(os.sched_getaffinity(0)), fitting))
+    fitting = machine.free_bytes(base.device) // (WEIGHTS_A_WORKER * weights)
+    return max(1, min(machine.cores(), fitting))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
-from pti_pipeline.characters import Characters
+from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.meter import Case, Meter, compare, equipment, measure_all
@@ -53,7 +53,7 @@ def evaluate(
     first = runs[0]
     meter = Meter(where, Path(first.tags["pti.images"]), samples, edit_seeds, how)
     base, _, _ = equipment(meter)
-    word = Case(Characters(first.tags["pti.initializer"], torch.zeros(1, 0, 1)))
+    word = Case(class_word(first.tags["pti.initializer"]))
     around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
     pivots = [Case(_load([run], base).who) for run in around.values()]
     runs = sorted(runs, key=_shape)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from pti_pipeline.errors import PtiError, UsageError
+from pti_pipeline.machine import cores
 from pti_pipeline.studies.packs import Pack, train
 
 ATTEMPTS = 3
@@ -31,7 +32,7 @@ class PackFailed(PtiError):
 
 def workers() -> int:
     """How many packs this machine runs at once: one on each GPU, else one on each core."""
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return torch.cuda.device_count() or cores()
 
 
 def run_local(packs: Sequence[Pack]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from pti_pipeline import lora
 from pti_pipeline import meter as m
-from pti_pipeline.characters import Characters
+from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
 
 IMAGES = Path(__file__).parents[2] / "examples" / "mochi"
@@ -28,8 +28,7 @@ def cases():
     states = tuple(lora.peft_state(adapter, k) for k in range(3))
     lora.detach(adapter)
     config = {"r": 2, "lora_alpha": 2.0, "target_modules": list(TARGETS)}
-    word = Characters("rabbit", torch.zeros(1, 0, 1))
-    return [m.Case(word), m.Case(Characters("<x>", vectors), states, config)]
+    return [m.Case(class_word("rabbit")), m.Case(Characters("<x>", vectors), states, config)]
 
 
 def same(one, other):
@@ -41,9 +40,9 @@ def same(one, other):
 
 def test_side_by_side_equals_in_turn_equals_one_pass(cases, monkeypatch):
     together = [row for case in cases for row in m.measure(METER, case)]
-    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(m.machine, "cores", lambda: 2)
     beside = list(m.measure_all(METER, cases))
-    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(m.machine, "cores", lambda: 1)
     in_turn = list(m.measure_all(METER, cases))
     assert len(together) == len(beside) == len(in_turn) == 4
     for rows in zip(together, beside, in_turn, strict=True):
@@ -63,11 +62,11 @@ def test_the_base_is_left_as_it_was(cases):
 
 def test_one_process_where_memory_or_a_gpu_says_so(cases, monkeypatch):
     base, _, _ = m.equipment(METER)
-    monkeypatch.setattr(m.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(m.machine, "cores", lambda: 8)
     weights = sum(p.nbytes for x in (base.denoiser, base.text_encoder) for p in x.parameters())
-    monkeypatch.setattr(m.memory, "free_bytes", lambda _: 3 * m.WEIGHTS_A_WORKER * weights)
+    monkeypatch.setattr(m.machine, "free_bytes", lambda _: 3 * m.WEIGHTS_A_WORKER * weights)
     assert m._places(base) == 3
-    monkeypatch.setattr(m.memory, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(m.machine, "free_bytes", lambda _: 0)
     assert m._places(base) == 1
     monkeypatch.setattr(base, "device", torch.device("cuda"))
     assert m._places(base) == 1
