@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from pti_pipeline.settings import STEPS
+from pti_pipeline.settings import STEPS, BaseSettings
 
 EXAMPLE = "examples/mochi"
 """The demo's pictures."""
@@ -95,3 +96,15 @@ def subject(command: Command) -> Command:
     ):
         command = wrap(command)
     return command
+
+
+def base_settings(o: dict[str, Any]) -> BaseSettings:
+    """Settings of :func:`place`'s options."""
+    return BaseSettings(o["base"], o["device"], o["precision"])
+
+
+def find_folder(text: str) -> Path:
+    """Resolve a folder, looking for the project's own examples also from elsewhere."""
+    path = Path(text)
+    beside = Path(__file__).parents[2] / text
+    return beside if not path.exists() and beside.is_dir() else path

@@ -1,0 +1,145 @@
+"""The commands that train: ``pti invert``, ``finetune`` and ``sweep``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pti_pipeline.cli.options import (
+    base_settings,
+    executing,
+    find_folder,
+    option,
+    place,
+    study,
+    subject,
+    training,
+)
+from pti_pipeline.settings import (
+    FinetuneSettings,
+    InvertSettings,
+    TrainSettings,
+    experiments,
+    parse_learning_rates,
+    parse_pivots,
+    parse_seeds,
+    parse_vary,
+)
+
+
+@click.command()
+@subject
+@option("lr", 0.005, "Learning rate.", type=str)
+@training
+@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
+@option("seed", 0, "Of every draw.", type=int)
+@place
+@study
+def invert(**o: Any) -> None:
+    """Learn the embedding of a placeholder token: the pivot.
+
+    The base model stays frozen; the run holds the learned embedding, sample grids by step, and the
+    distance from the initializer token at every step.
+    """
+    (lr,) = _one(parse_learning_rates(str(o["lr"])))
+    settings = InvertSettings(**_training(o), lr=lr, vectors=o["vectors"])
+    from pti_pipeline.steps.invert import prepare_inversion, run_inversions
+
+    where, folder = base_settings(o), find_folder(o["images"])
+    ready = prepare_inversion(where, folder, o["token"], o["initializer"])
+    (run,) = run_inversions(ready, [settings], o["sample_every"], o["study"])
+    click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
+
+
+@click.command()
+@click.option(
+    "--pivot", required=True, help="Run id of an inversion, or of a sweep that chose one."
+)
+@option("images", "", "Folder of pictures; the inversion's own by default.")
+@option("lr", 0.0003, "Learning rate.", type=str)
+@training
+@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@option("seed", 0, "Of every draw.", type=int)
+@place
+@study
+def finetune(**o: Any) -> None:
+    """Train a LoRA lightly around a frozen pivot."""
+    (lr,) = _one(parse_learning_rates(str(o["lr"])))
+    own = {key: o[key] for key in ("pivot", "rank", "alpha")}
+    settings = FinetuneSettings(**_training(o), lr=lr, **own)
+    from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
+
+    images = find_folder(o["images"]) if o["images"] else None
+    ready = prepare_finetuning(base_settings(o), [settings], images)
+    (run,) = run_finetunings(ready, [settings], o["sample_every"], o["study"])
+    click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
+
+
+@click.command()
+@option("stage", "invert", "What is swept.", type=click.Choice(["invert", "finetune"]))
+@subject
+@option("pivot", "", "Run ids of inversions, separated by commas; for stage finetune.")
+@option("lrs", "0.0003,0.001,0.003,0.01", "Learning rates, separated by commas.")
+@option("seeds", "0", "Seeds, separated by commas.")
+@option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
+@training
+@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
+@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
+@option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@executing
+@place
+@study
+def sweep(**o: Any) -> None:
+    """Train one stage at every learning rate, seed and value of a setting, one run each.
+
+    Experiments of equal shapes share one pass through the frozen base; packs of them run side by
+    side, one for each core or GPU.
+    """
+    shared = {"lr": 0.001, "steps": o["steps"], "batch_size": o["batch_size"], "clip": o["clip"]}
+    if o["stage"] == "invert":
+        pivots: tuple[str, ...] = ()
+        common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"])
+        subject = {key: o[key] for key in ("token", "initializer")}
+        subject["images"] = str(find_folder(o["images"]))
+    else:
+        if not o["pivot"]:
+            raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
+        pivots = parse_pivots(o["pivot"])
+        common = FinetuneSettings(**shared, pivot=pivots[0], rank=o["rank"], alpha=o["alpha"])
+        subject = {"images": ""}
+    lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
+    vary: tuple[str, Sequence[float | str]] = parse_vary(o["vary"], type(common))
+    if len(pivots) > 1:
+        if o["vary"]:
+            raise click.UsageError("several pivots and --vary: sweep one of them at a time")
+        vary = ("pivot", pivots)
+    members = tuple(experiments(lrs, seeds, vary, common))
+    from pti_pipeline.studies.packs import Pack
+    from pti_pipeline.studies.sweep import Executor, sweep
+
+    where, last = base_settings(o), (o["sample_every"], o["study"])
+    whole = Pack(o["stage"], where, subject, members, *last, varied=vary[0])
+    run = sweep(whole, Executor(o["executor"], o["ray_address"]))
+    click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
+
+
+@click.command(hidden=True)
+def pack() -> None:
+    """Train the pack of a sweep that is written, as JSON, on the standard input."""
+    from pti_pipeline.studies.packs import Pack, train
+
+    train(Pack.from_json(sys.stdin.read()))
+
+
+def _training(o: dict[str, Any]) -> dict[str, Any]:
+    return {key: o[key] for key in ("steps", "batch_size", "seed", "clip")}
+
+
+def _one(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if len(rates) != 1:
+        raise click.UsageError("--lr takes one learning rate; use pti sweep --lrs for several")
+    return rates
