@@ -53,10 +53,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen point's index, and why, in a sentence."""
+    """The chosen point's index, and why, in a sentence.
+
+    ``sound`` is False if the point leaks or collapsed and was taken for want of a better one.
+    """
 
     index: int
     reason: str
+    sound: bool = True
 
 
 def choose_pivot(points: Sequence[Point]) -> Choice:
@@ -108,7 +112,7 @@ def choose_limit(points: Sequence[Point]) -> Choice:
     if not before:
         chosen = points[order[0]]
         text = f"even the nearest point (distance {chosen.distance:.3g}) leaks or collapsed"
-        return Choice(order[0], f"{text}: sweep smaller learning rates")
+        return Choice(order[0], f"{text}: sweep smaller learning rates", sound=False)
     best = before[-1]
     if len(before) == len(order):
         text = f"no limit in this range up to distance {points[best].distance:.3g}"

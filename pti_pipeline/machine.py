@@ -10,10 +10,15 @@ import torch
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """Cores that this process may run on; a container's share of them counts."""
+    there = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        there = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(there, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return there  # no container, or one without a bound
 
 
 def free_bytes(device: torch.device) -> int:

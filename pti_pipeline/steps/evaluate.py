@@ -55,14 +55,14 @@ def evaluate(
     base, _, _ = equipment(meter)
     word = Case(class_word(first.tags["pti.initializer"]))
     around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
-    pivots = [Case(_load([run], base).who) for run in around.values()]
+    pivots = [Case(_load(list(around.values()), base).who)] if around else []
     runs = sorted(runs, key=_shape)
     alike = [_load(list(group), base) for _, group in groupby(runs, _shape)]
     params = {**asdict(where), **asdict(how), "samples": samples, "edit_seeds": edit_seeds}
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id}
     with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
         measuring = measure_all(meter, [word, *pivots, *alike])
-        total = 1 + len(pivots) + len(runs)
+        total = 1 + len(around) + len(runs)
         followed = iter(tqdm(measuring, "evaluating", total, unit="character"))
         usual = next(followed)
         known = {pivot: next(followed) for pivot in around}

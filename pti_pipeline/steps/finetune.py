@@ -61,10 +61,12 @@ def prepare_finetuning(
     Raises
     ------
     UsageError, DataError, ModelError
-        If a run holds no pivot, the base is another, the pivots are of several tokens or lengths,
+        If a run holds no pivot, the base is another, the pivots differ in more than their values,
         or pictures can't be read.
     """
     inversions = {name: _pivot_run(name) for name in dict.fromkeys(e.pivot for e in experiments)}
+    if len({found.id for found in inversions.values()}) < len(inversions):
+        raise UsageError("E202", "a pivot is there twice", "name each pivot once")
     base = load(where.base, where.device, where.precision)
     first = next(iter(inversions.values()))
     for found in inversions.values():
@@ -75,10 +77,9 @@ def prepare_finetuning(
                 f"use --base {found.tags['pti.base']}",
             )
         if _kind(found) != _kind(first):
+            names, what = f"'{first.name}' and '{found.name}'", _difference(found, first)
             raise UsageError(
-                "E221",
-                f"the pivots '{first.name}' and '{found.name}' are of other tokens or lengths",
-                "tune them in sweeps of their own",
+                "E221", f"the pivots {names} differ in {what}", "tune them in sweeps of their own"
             )
     folder = images or Path(first.tags["pti.images"])
     return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
@@ -164,9 +165,19 @@ def run_finetunings(
             return [run.id for run in runs]
 
 
-def _kind(inversion: Found) -> tuple[str, str]:
+def _kind(inversion: Found) -> dict[str, str]:
     """Return what the pivots of one pass must have in common."""
-    return inversion.tags["pti.token"], inversion.params["vectors"]
+    return {
+        "token": inversion.tags["pti.token"],
+        "initializer": inversion.tags["pti.initializer"],
+        "pictures": inversion.tags["pti.data_fingerprint"],
+        "vectors": inversion.params["vectors"],
+    }
+
+
+def _difference(one: Found, other: Found) -> str:
+    a, b = _kind(one), _kind(other)
+    return ", ".join(name for name in a if a[name] != b[name])
 
 
 def _pivot_run(run_id: str) -> Found:

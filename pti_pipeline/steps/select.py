@@ -77,7 +77,9 @@ def _choose(runs: Sequence[Found], stage: str) -> Choice:
         rows = [i for i, run in enumerate(runs) if run.tags["pti.pivot"] == pivot]
         choice = choose_limit([_point(runs[i], stage) for i in rows])
         choices.append(replace(choice, index=rows[choice.index]))
-    best = max(choices, key=lambda c: _row(runs[c.index], stage)["reconstruction"])
+    gains = [_row(runs[c.index], stage)["reconstruction"] for c in choices]
+    ranks = [(c.sound, math.isfinite(g), g) for c, g in zip(choices, gains, strict=True)]
+    best = choices[ranks.index(max(ranks))]
     if len(choices) == 1:
         return best
     return replace(best, reason=f"the best of {len(choices)} pivots' own choices: {best.reason}")

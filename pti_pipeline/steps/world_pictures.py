@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pti_pipeline.characters import Characters, draw
+from pti_pipeline.characters import class_word, draw
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families import load
 from pti_pipeline.figures import grid, sheet
@@ -22,6 +22,7 @@ from pti_pipeline.sampling import to_uint8
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.world import Factors, concatenate, render, sample_factors, shade
 from pti_pipeline.world import factors as f
+from pti_pipeline.world.captions import SCENE_WORDS
 from pti_pipeline.world.meaning import VALUES
 from pti_pipeline.world.subjects import CHARACTERS, CONTROLS, TWINS, twins, views
 
@@ -107,9 +108,8 @@ def sample_world(
     base: str, prompt: str, count: int, seed: int, how: SampleSettings
 ) -> NDArray[np.uint8]:
     """Draw ``count`` samples with consecutive seeds; shape (count, S, S, 3), uint8."""
-    nobody = Characters("", torch.zeros(1, 0, 1))
     seeds = range(seed, seed + count)
-    return to_uint8(draw(load(base, "cpu"), nobody, [prompt] * count, seeds, how)[0])
+    return to_uint8(draw(load(base, "cpu"), class_word(), [prompt] * count, seeds, how)[0])
 
 
 def held_out_sheet() -> Figure:
@@ -143,6 +143,36 @@ def factor_sheet() -> Figure:
         empty = np.full((most - len(names), *pictures.shape[1:]), 255, np.uint8)
         rows[name.replace("_", " ")] = np.concatenate([pictures, empty])
     return sheet(rows, {"every factor and its values": most})
+
+
+BLIND = ("species", "color", "hat", "scene")
+"""What is asked for, and named, in each picture of the blind sheet."""
+
+
+def blind_sheet(
+    base: str, seed: int, how: SampleSettings, count: int = 48
+) -> tuple[Figure, list[dict[str, str]]]:
+    """Draw ``count`` numbered samples of random prompts, and say what was asked for in each."""
+    factors = sample_factors(count, numpy_generator(seed, "blind", 0))
+    hats = numpy_generator(seed, "blind", 1).integers(1, len(f.HATS), count)
+    values = {name: getattr(factors, name) for name in BLIND} | {"hat": hats}
+    asked = [{name: VALUES[name][values[name][i]] for name in BLIND} for i in range(count)]
+    prompts = [
+        f"a photo of a {a['color']} {a['species']} with a {a['hat']} {SCENE_WORDS[a['scene']][0]}"
+        for a in asked
+    ]
+    seeds, columns = range(seed, seed + count), 8
+    pictures = to_uint8(draw(load(base, "cpu"), class_word(), prompts, seeds, how)[0])
+    starts = range(0, count, columns)
+    rows = {f"{i + 1} to {i + columns}": pictures[i : i + columns] for i in starts}
+    return sheet(rows, {"samples, numbered from the left": columns}), asked
+
+
+def write_asked(asked: list[dict[str, str]], path: Path) -> None:
+    """Write what was asked for, with room for what is named, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"number": i, "asked": a, "named": {}} for i, a in enumerate(asked, 1)]
+    path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
 def save_grid(pictures: NDArray[np.uint8], file: Path, columns: int = 8) -> None:

@@ -18,7 +18,9 @@ IMPORTED = (
     "pti_pipeline.steps.select",
     "pti_pipeline.studies.sweep",
 )
-"""What the server imports; it runs nothing, so that no thread or device is forked in use."""
+"""What the server imports; it uses none of it, so that no device is forked while in use."""
+GRACE = 30
+"""Seconds that a step has to end its runs after Ctrl-C, which reaches it too."""
 
 
 def run_command(words: Sequence[str]) -> int:
@@ -38,7 +40,9 @@ def run_command(words: Sequence[str]) -> int:
     process.start()
     try:
         process.join()
-    except BaseException:
+    except BaseException as reason:
+        if isinstance(reason, KeyboardInterrupt):
+            process.join(GRACE)
         process.terminate()
         process.join()
         raise
@@ -47,8 +51,11 @@ def run_command(words: Sequence[str]) -> int:
 
 
 def _server() -> BaseContext:
-    """Give the context of forked processes; of new interpreters where there is no forking."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    """Give the context of forked processes; of new interpreters where that is unsafe or absent.
+
+    On macOS a process forked after Apple's frameworks are loaded can't use the GPU.
+    """
+    if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*IMPORTED])

@@ -118,24 +118,24 @@ def open_run(
         made = client.create_run(experiment_id(client, EXPERIMENT), run_name=name, tags=_source())
     run = Run(client, given or made.info.run_id)
     status = "FAILED"
-    try:
-        with _signals():
+    with _signals():
+        try:
             run.set_tags({k: v for k, v in tags.items() if v not in ("", None)})
             run.log_params(params)
             yield run
             run.flush()
             status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    except Exception as error:
-        code = error.code if isinstance(error, PtiError) else "E999"
-        run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
-        raise
-    finally:
-        if status != "FINISHED":
-            run.flush()
-        client.set_terminated(run.id, status)
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        except Exception as error:
+            code = error.code if isinstance(error, PtiError) else "E999"
+            run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
+            raise
+        finally:
+            if status != "FINISHED":
+                run.flush()
+            client.set_terminated(run.id, status)
 
 
 def _source() -> dict[str, str]:
@@ -151,6 +151,7 @@ def _signals() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one is being obeyed
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)

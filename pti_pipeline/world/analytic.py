@@ -18,6 +18,8 @@ FEET = 1.25
 """How far the feet are below the body's center, in half-widths of the body."""
 AREA = 4.5
 """Mean area of a figure, in half-widths squared."""
+HEAD = 0.4
+"""Upper share of a figure's height in which no color is read: hats have colors of their own."""
 NEAR = 0.13
 """Largest RGB distance at which a pixel is taken for one of its scene's own colors."""
 
@@ -44,7 +46,7 @@ def read_picture(pixels: NDArray[np.uint8]) -> dict[str, float]:
     bottom = region.bbox[2] / side
     return {
         "scene": scene,
-        "color": read_color(rgb[figure]),
+        "color": read_color(rgb[below_head(figure)]),
         "x": (region.centroid[1] + 0.5) / side,
         "y": bottom - FEET * np.sqrt(region.area / AREA) / side,
     }
@@ -69,6 +71,14 @@ def find_figure(rgb: NDArray[np.float64], scene: int) -> NDArray[np.bool_]:
     largest = np.bincount(regions.ravel())[1:].argmax() + 1
     found: NDArray[np.bool_] = binary_fill_holes(regions == largest)
     return found
+
+
+def below_head(figure: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Lower part of a figure, (S, S), bool: past any hat."""
+    rows = np.flatnonzero(figure.any(1))
+    part = figure.copy()
+    part[: int(rows[0] + HEAD * len(rows))] = False
+    return part
 
 
 def read_color(rgb: NDArray[np.float64]) -> int:

@@ -19,7 +19,7 @@ from pti_pipeline.world.shapes import (
 OUTLINE = 0.09
 """Width of the dark outline, in body half-widths."""
 
-HALF_WIDTH = {"robot": 0.85, "cat": 0.82, "bear": 1.0, "rabbit": 0.66, "ghost": 0.86, "alien": 0.6}
+HALF_WIDTH = {"robot": 0.94, "cat": 0.74, "bear": 1.0, "rabbit": 0.66, "ghost": 0.72, "alien": 0.6}
 EYE_RGB = np.array([[0.05, 0.05, 0.1], [0.1, 0.45, 0.95], [0.8, 0.1, 0.1]])
 
 
@@ -75,11 +75,11 @@ def _limbs(pen: Pen, factors: Factors, line: NDArray[np.float64]) -> None:
     for side in (-1, 1):
         leg = segment(pen.u, pen.v, side * 0.36, 0.6, side * 0.4, 1.08, 0.16)
         pen.outlined(leg, limb, line, ~_is(factors, "ghost"))
-        for end, where in ((-0.5, up), (0.62, ~up)):
+        for end, where in ((-0.7, up), (0.66, ~up)):
             shoulder = side * 0.8 * width
-            hand = side * (width + (0.36 if end < 0 else 0.24))
-            pen.outlined(segment(pen.u, pen.v, shoulder, 0.1, hand, end, 0.14), limb, line, where)
-    tail = segment(pen.u, pen.v, -0.6, 0.75, -1.25, 0.15, 0.1)
+            hand = side * (width + (0.42 if end < 0 else 0.24))
+            pen.outlined(segment(pen.u, pen.v, shoulder, 0.1, hand, end, 0.16), limb, line, where)
+    tail = segment(pen.u, pen.v, -0.5, 0.85, -1.4, 0.25, 0.15)
     pen.outlined(tail, limb, line, _is(factors, "cat"))
 
 
@@ -87,23 +87,24 @@ def _ears(pen: Pen, factors: Factors, line: NDArray[np.float64]) -> None:
     u, v, rgb, inner = pen.u, pen.v, factors.rgb, factors.belly_rgb
     for side in (-1, 1):
         cat, bear, rabbit, alien = (_is(factors, n) for n in ("cat", "bear", "rabbit", "alien"))
-        pen.outlined(triangle(u, v, side * 0.58, -0.4, 0.95, 0.36), rgb, line, cat)
-        pen.outlined(ellipse(u, v, side * 0.8, -0.72, 0.36, 0.36), rgb, line, bear)
-        pen.fill(ellipse(u, v, side * 0.8, -0.72, 0.18, 0.18), 0.5 * rgb + 0.3, bear)
+        pen.outlined(triangle(u, v, side * 0.52, -0.4, 1.15, 0.42), rgb, line, cat)
+        pen.outlined(ellipse(u, v, side * 0.86, -0.72, 0.4, 0.4), rgb, line, bear)
+        pen.fill(ellipse(u, v, side * 0.86, -0.72, 0.2, 0.2), 0.5 * rgb + 0.3, bear)
         pen.outlined(ellipse(u, v, side * 0.42, -1.2, 0.2, 0.66), rgb, line, rabbit)
         pen.fill(ellipse(u, v, side * 0.42, -1.2, 0.09, 0.46), (1.0, 0.75, 0.8), rabbit)
         pen.fill(segment(u, v, side * 0.25, -0.7, side * 0.75, -1.35, 0.07), line, alien)
         pen.fill(ellipse(u, v, side * 0.75, -1.38, 0.18, 0.18), inner, alien)
-        ear = box(u, v, side * 0.98, -0.1, 0.13, 0.28)
+        ear = box(u, v, side * 1.08, -0.15, 0.15, 0.3)
         pen.outlined(ear, inner, line, _is(factors, "robot"))
 
 
 def _body(pen: Pen, factors: Factors) -> Field:
     u, v, width = pen.u, pen.v, _width(factors)
-    square = box(u, v, 0.0, 0.0, 0.82, 0.86, 0.1)
-    dome = np.maximum(ellipse(u, v, 0.0, -0.1, 0.86, 0.9), v - 0.05)
-    skirt = np.maximum(box(u, v, 0.0, 0.5, 0.86, 0.7), v - 1.0 - 0.16 * np.sin(u * 9))
-    ghost = np.minimum(dome, skirt)
+    square = box(u, v, 0.0, 0.0, 0.94, 0.82, 0.06)
+    hood = ellipse(u, v, 0.0, -0.25, 0.7, 0.75)
+    flare = np.abs(u) - 0.7 - 0.35 * (v + 0.25)
+    hem = v - 1.05 - 0.18 * np.sin(u * 9)
+    ghost = np.minimum(hood, np.maximum(np.maximum(flare, -0.25 - v), hem))
     round_body = ellipse(u, v, 0.0, 0.0, width, 0.95)
     body: Field = np.where(
         per_picture(_is(factors, "robot")) > 0,
@@ -139,14 +140,14 @@ def _face(pen: Pen, factors: Factors) -> None:
 
 def _hat(pen: Pen, factors: Factors, line: NDArray[np.float64]) -> None:
     u, v = pen.u, pen.v
-    brim, tube = box(u, v, 0.0, -0.78, 0.78, 0.11), box(u, v, 0.0, -1.22, 0.44, 0.44)
-    dome = np.maximum(ellipse(u, v, 0.0, -0.66, 0.68, 0.56), v + 0.64)
-    peak = box(u, v, 0.68, -0.70, 0.5, 0.09)
-    spikes = [triangle(u, v, x, -0.76, 0.62, 0.25) for x in (-0.44, 0.0, 0.44)]
+    brim, tube = box(u, v, 0.0, -0.78, 0.86, 0.12), box(u, v, 0.0, -1.22, 0.46, 0.44)
+    dome = np.maximum(ellipse(u, v, 0.0, -0.6, 0.7, 0.5), v + 0.58)
+    peak = box(u, v, 0.82, -0.66, 0.6, 0.11)
+    spikes = [triangle(u, v, x, -0.76, 0.82, 0.27) for x in (-0.5, 0.0, 0.5)]
     parts: dict[str, list[Field]] = {
         "hat": [tube, brim],
         "cap": [dome, peak],
-        "crown": [*spikes, box(u, v, 0.0, -0.76, 0.66, 0.13)],
+        "crown": [*spikes, box(u, v, 0.0, -0.76, 0.74, 0.13)],
     }
     for name, shapes in parts.items():
         where = factors.hat == HATS.index(name)

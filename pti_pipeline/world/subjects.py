@@ -73,7 +73,7 @@ TWINS = {
 
 PLASTIC = np.array([0.7548776662, 0.5698402910])
 
-EVEN_REACH = 0.51
+EVEN_REACH = 0.53
 """Share of the range of positions at which moving a character changes the pixels as much as
 replacing it does (measured by ``pti world check``)."""
 

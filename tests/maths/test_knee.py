@@ -49,11 +49,11 @@ def test_limit_stops_before_collapse():
 
 def test_no_limit_in_range_says_what_to_do():
     choice = choose_limit([Point(1.0, 0.1, 1.0, 0.6), Point(2.0, 0.2, 1.0, 0.7)])
-    assert choice.index == 1
+    assert choice.index == 1 and choice.sound
     assert "larger learning rates" in choice.reason
 
 
 def test_everything_leaking_says_what_to_do():
     choice = choose_limit([Point(1.0, 0.1, 1.0, 0.01), Point(2.0, 0.2, 1.0, 0.0)])
-    assert choice.index == 0
+    assert choice.index == 0 and not choice.sound
     assert "smaller learning rates" in choice.reason

@@ -1,5 +1,10 @@
 """Characters measured side by side are those measured in turn."""
 
+import os
+import resource
+import threading
+import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,7 @@ import torch
 from pti_pipeline import lora
 from pti_pipeline import meter as m
 from pti_pipeline.characters import Characters, class_word
+from pti_pipeline.errors import ResourceError
 from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
 
 IMAGES = Path(__file__).parents[2] / "examples" / "mochi"
@@ -51,6 +57,34 @@ def test_side_by_side_equals_in_turn_equals_one_pass(cases, monkeypatch):
     assert np.abs(together[1].grid.astype(int) - together[2].grid).mean() > 1
 
 
+def test_many_loras_need_few_open_files_and_stopping_ends_the_workers(cases, monkeypatch):
+    monkeypatch.setattr(m.machine, "cores", lambda: 2)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = len(os.listdir("/proc/self/fd")) + 60  # three LoRAs have 336 tensors
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        measuring = m.measure_all(METER, cases)
+        assert len([next(measuring) for _ in range(3)]) == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    assert active_children()
+    measuring.close()
+    assert not active_children()
+
+
+def test_a_worker_that_dies_is_told(cases, monkeypatch):
+    monkeypatch.setattr(m.machine, "cores", lambda: 2)
+
+    def kill():
+        while not active_children():
+            time.sleep(0.05)
+        active_children()[0].kill()
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(ResourceError, match="E601"):
+        list(m.measure_all(METER, cases))
+
+
 def test_the_base_is_left_as_it_was(cases):
     base, _, _ = m.equipment(METER)
     before = m.measure(METER, cases[0])[0]
@@ -64,7 +98,9 @@ def test_one_process_where_memory_or_a_gpu_says_so(cases, monkeypatch):
     base, _, _ = m.equipment(METER)
     monkeypatch.setattr(m.machine, "cores", lambda: 8)
     weights = sum(p.nbytes for x in (base.denoiser, base.text_encoder) for p in x.parameters())
-    monkeypatch.setattr(m.machine, "free_bytes", lambda _: 3 * m.WEIGHTS_A_WORKER * weights)
+    monkeypatch.setattr(
+        m.machine, "free_bytes", lambda _: 3 * (m.LIBRARIES + m.WEIGHTS_A_WORKER * weights)
+    )
     assert m._places(base) == 3
     monkeypatch.setattr(m.machine, "free_bytes", lambda _: 0)
     assert m._places(base) == 1

@@ -14,7 +14,7 @@ from pti_pipeline.settings import SampleSettings
 from pti_pipeline.steps.world_check import FULL, QUICK, Effort, check_world, table, write_results
 from pti_pipeline.steps.world_check.drawing import Samples, as_images, captions, silent_prompts
 from pti_pipeline.steps.world_check.laboratory import change, energies, null_of_the_leak
-from pti_pipeline.steps.world_check.measure import Measure
+from pti_pipeline.steps.world_check.measure import KnownMiss, Measure, load_known, verdict
 from pti_pipeline.steps.world_check.obeying import freedom, obedience
 from pti_pipeline.steps.world_check.reading import agreement, visible
 from pti_pipeline.world import render, sample_factors
@@ -54,6 +54,43 @@ def test_a_measure_knows_its_gate(value, least, most, passed, gate):
     measure = Measure("group", "name", value, least, most)
     assert measure.passed is passed
     assert measure.gate == gate
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.95, "reached"), (0.86, "missed (known)"), (0.82, "missed (known)"), (0.80, "missed")],
+)
+def test_a_known_miss_is_told_apart_while_it_is_no_worse(value, said):
+    known = [KnownMiss("obedience", "hat", 0.85, "why", "2026-01-01")]
+    assert verdict(Measure("obedience", "hat", value, least=0.9), known) == said
+    if said != "reached":
+        assert verdict(Measure("obedience", "species", value, least=0.9), known) == "missed"
+        assert verdict(Measure("obedience", "hat", value, least=0.9), []) == "missed"
+
+
+def test_a_known_miss_from_above():
+    known = [KnownMiss("cost", "picture (s)", 0.6, "why", "2026-01-01")]
+    said = [verdict(Measure("cost", "picture (s)", v, most=0.5), known) for v in (0.4, 0.62, 0.7)]
+    assert said == ["reached", "missed (known)", "missed"]
+    assert verdict(Measure("cost", "picture (s)", 9.0), known) == ""
+
+
+def test_a_known_miss_of_a_two_sided_gate_is_held_on_its_own_side():
+    known = [KnownMiss("leak's null", "mean AUC", 0.46, "why", "2026-01-01")]
+    said = [
+        verdict(Measure("leak's null", "mean AUC", v, 0.47, 0.53), known)
+        for v in (0.5, 0.455, 0.4, 0.6)
+    ]
+    assert said == ["reached", "missed (known)", "missed", "missed"]
+
+
+def test_known_misses_are_read_from_the_worlds_folder(tmp_path):
+    assert load_known(tmp_path) == []
+    row = {"group": "a", "name": "b", "value": 0.5, "reason": "c", "date": "d"}
+    (tmp_path / "known.json").write_text(json.dumps([row]), "utf-8")
+    assert load_known(tmp_path) == [KnownMiss(**row)]
+    shown = table([Measure("a", "b", 0.5, least=0.9)], load_known(tmp_path))
+    assert shown.endswith("| a | b | 0.500 | ≥ 0.9 |  | **missed (known)** |")
 
 
 def test_renders_obey_their_captions_and_others_do_not(reader, drawn):
@@ -138,6 +175,6 @@ def test_the_model_card_shows_the_results():
     found = json.loads((root / "docs" / "results" / "world.json").read_text("utf-8"))
     rows = [{k: v for k, v in row.items() if k != "passed"} for row in found["measures"]]
     card = (WORLD / "README.md").read_text("utf-8")
-    assert table([Measure(**row) for row in rows]) in card
+    assert table([Measure(**row) for row in rows], load_known(WORLD)) in card
     assert found["effort"] == asdict(FULL)
     assert len({(row["group"], row["name"]) for row in rows}) == len(rows) > 40

@@ -1,14 +1,17 @@
 """``pti world render`` and ``pti world sample``, as a user calls them."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
 from pti_pipeline.cli import main
-from pti_pipeline.steps.world_pictures import choose_factors
+from pti_pipeline.steps.world_pictures import BLIND, choose_factors
 from pti_pipeline.world import factors as f
+from pti_pipeline.world.meaning import VALUES
 from pti_pipeline.world.subjects import MOCHI, twins, views
 
 
@@ -52,6 +55,27 @@ def test_samples_are_drawn_from_the_base(tmp_path):
     file = tmp_path / "some" / "samples.png"
     run("sample", "--count=2", "--sampling-steps=2", f"--output={file}")
     assert Image.open(file).size == (192, 96)
+
+
+def test_the_blind_sheet_asks_for_what_it_writes_down(tmp_path):
+    run("blind", "--sampling-steps=2", f"--folder={tmp_path}")
+    rows = json.loads((tmp_path / "results" / "blind.json").read_text("utf-8"))
+    assert [row["number"] for row in rows] == list(range(1, 49))
+    for name in BLIND:
+        values = {row["asked"][name] for row in rows}
+        assert values <= set(VALUES[name]) and len(values) >= 3
+    assert not any(row["asked"]["hat"] == "none" or row["named"] for row in rows)
+    assert Image.open(tmp_path / "images" / "blind.png").size[0] > 700
+
+
+def test_the_docs_tell_how_much_was_named_right():
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "docs" / "results" / "blind.json").read_text("utf-8"))
+    right = {n: np.mean([r["asked"][n] == r["named"][n] for r in rows]) for n in BLIND}
+    page = (root / "docs" / "explanation" / "world.md").read_text("utf-8")
+    shown = ", ".join(f"{n} {share:.2f}" for n, share in right.items())
+    assert f"{shown}; together {np.mean(list(right.values())):.2f}" in page
+    assert len(rows) == 48
 
 
 def test_the_sheets_show_every_character_and_factor(tmp_path):

@@ -1,5 +1,7 @@
 """The world's training: seeded, resumable, and able to learn."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -7,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTokenizer
 
+from pti_pipeline.checkpoint import load_tensors, save_tensors
 from pti_pipeline.errors import UsageError
 from pti_pipeline.randomness import generator
 from pti_pipeline.steps.world_training import follow, train_world
@@ -20,11 +23,12 @@ from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
 from pti_pipeline.steps.world_training.denoiser import (
     SUBJECT_WEIGHT,
     DenoiserThatReads,
+    draw_timesteps,
     new_denoiser,
     train_denoiser,
     weigh,
 )
-from pti_pipeline.steps.world_training.loop import Schedule, train
+from pti_pipeline.steps.world_training.loop import Descent, Schedule, train
 from pti_pipeline.steps.world_training.text_tower import train_text_tower
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer, merge_rules
 from pti_pipeline.tracking.find import find_runs
@@ -57,6 +61,44 @@ def test_resumed_training_is_bit_identical(tmp_path):
         torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
     )
     assert float((whole.weight - 1).detach().abs().max()) < 0.5
+
+
+def test_kernels_go_by_muon_and_all_else_by_adamw():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.LazyLinear(3))
+    picture = torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    model(picture)
+    twin = copy.deepcopy(model)
+    descent = Descent(model, lr=0.01)
+    others = [p for p in twin.parameters() if p.ndim == 1]
+    adamw = torch.optim.AdamW(others, 0.01, betas=(0.9, 0.99), weight_decay=1e-4)
+    for _ in range(3):
+        for net in (model, twin):
+            net(picture).square().mean().backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        before = [kernel.detach().clone() for kernel in descent.kernels]
+        descent.step(0.01)
+        adamw.step()
+        for kernel, was, mirror in zip(
+            descent.kernels, before, (twin[0].weight, twin[3].weight), strict=True
+        ):
+            # near the nearest orthogonal matrix: every singular value about as large as the others
+            spread = torch.linalg.svdvals((kernel - was).detach().flatten(1))
+            assert spread.min() > 0.5 * spread.max()
+            assert spread.max() < 1.3 * 0.2 * 0.01 * max(kernel.flatten(1).shape) ** 0.5
+            mirror.data.copy_(kernel)
+        twin.zero_grad()
+        assert all(p.grad is None for p in model.parameters())
+        for mine, reference in zip(model.parameters(), twin.parameters(), strict=True):
+            assert torch.equal(mine, reference)
+
+
+def test_half_of_the_timesteps_favor_the_middle():
+    drawn = draw_timesteps(1000, 40_000, torch.Generator().manual_seed(0))
+    assert drawn.dtype == torch.int64 and drawn.min() >= 0 and drawn.max() <= 999
+    share = torch.histc(drawn.double(), 10, 0, 1000) / len(drawn)
+    # logit-normal: P(0.4 < sigmoid(z) < 0.5) = Phi(0) - Phi(logit 0.4) = 0.157
+    assert float(share[4]) == pytest.approx((0.1 + 0.157) / 2, abs=0.01)
+    assert float(share[0]) == pytest.approx((0.1 + 0.014) / 2, abs=0.005)
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -183,3 +225,22 @@ def test_two_hundred_updates_of_the_denoiser_repeat_bit_by_bit(corpus, tmp_path)
         one, two = (load_file(folder / f"{name}.state.safetensors") for folder in folders)
         assert one.keys() == two.keys()
         assert all(torch.equal(one[key], two[key]) for key in one), name
+
+
+def test_a_short_training_of_chosen_parts(tmp_path):
+    parts = ["text_tower", "autoencoder", "denoiser"]
+    seen = list(train_world(tmp_path, parts, seed=1, images=32, updates=2))
+    assert [(p.part, p.step, p.steps) for p in seen[2:]] == [(part, 2, 2) for part in parts]
+    assert (tmp_path / "unet" / "config.json").is_file() and not (tmp_path / "clip").exists()
+
+
+def test_state_and_pictures_of_another_version_are_told(tmp_path):
+    list(train_world(tmp_path, ["text_tower"], images=32, updates=2))
+    with pytest.raises(UsageError, match=r"E222.*corpus.npz"):
+        list(train_world(tmp_path, ["text_tower"], images=64, updates=2))
+    path = tmp_path / "text_tower.state.safetensors"
+    tensors, step = load_tensors(path)
+    kept = {name: t for name, t in tensors.items() if not name.startswith("optimizer/muon")}
+    save_tensors(path, kept, step)
+    with pytest.raises(UsageError, match=r"E222.*text_tower"):
+        list(train_world(tmp_path, ["text_tower"], images=32, updates=4))

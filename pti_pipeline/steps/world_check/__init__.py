@@ -24,7 +24,7 @@ from pti_pipeline.steps.world_check.drawing import (
     sample_base,
     silent_prompts,
 )
-from pti_pipeline.steps.world_check.measure import Measure
+from pti_pipeline.steps.world_check.measure import KnownMiss, Measure, verdict
 from pti_pipeline.world.reader import load_reader
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "clip", "reader")
@@ -130,16 +130,17 @@ def picture(samples: Samples, columns: int = 12) -> NDArray[np.uint8]:
     return grid(to_uint8(samples.images[: 4 * columns]), columns)
 
 
-def table(measures: Sequence[Measure]) -> str:
-    """Lay the measures out as a Markdown table."""
+def table(measures: Sequence[Measure], known: Sequence[KnownMiss] = ()) -> str:
+    """Lay the measures out as a Markdown table, what is missed in bold."""
     lines = [
         "| what | of | measured | gate | chance | |",
         "|---|---|---|---|---|---|",
     ]
     for m in measures:
         chance = "" if m.chance is None else f"{m.chance:.2f}"
-        verdict = "" if not m.gate else "reached" if m.passed else "**missed**"
-        lines.append(f"| {m.group} | {m.name} | {m.value:.3f} | {m.gate} | {chance} | {verdict} |")
+        said = verdict(m, known)
+        shown = f"**{said}**" if said.startswith("missed") else said
+        lines.append(f"| {m.group} | {m.name} | {m.value:.3f} | {m.gate} | {chance} | {shown} |")
     return "\n".join(lines)
 
 

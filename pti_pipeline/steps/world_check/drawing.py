@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline.characters import Characters, draw
+from pti_pipeline.characters import class_word, draw
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.randomness import numpy_generator
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.world import Factors, caption, sample_factors
 from pti_pipeline.world.factors import COLORS, HELD_OUT, SPECIES
-
-CLASS_WORD = Characters("", torch.zeros(1, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def sample_base(
     for start in range(0, len(prompts), 64):
         part = prompts[start : start + 64]
         seeds = [first + start + i for i in range(len(part))]
-        yield Samples(part, draw(base, CLASS_WORD, part, seeds, how)[0].cpu())
+        yield Samples(part, draw(base, class_word(), part, seeds, how)[0].cpu())
 
 
 def joined(parts: list[Samples]) -> Samples:

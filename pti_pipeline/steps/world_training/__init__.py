@@ -7,7 +7,8 @@ samples among N processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -16,14 +17,16 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.steps.world_training.autoencoder import train_autoencoder, train_decoder
+from pti_pipeline.steps.world_training import (
+    autoencoder,
+    denoiser,
+    reader,
+    text_tower,
+    vision_tower,
+)
 from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
-from pti_pipeline.steps.world_training.denoiser import train_denoiser
-from pti_pipeline.steps.world_training.loop import Progress, rank
-from pti_pipeline.steps.world_training.reader import train_reader
-from pti_pipeline.steps.world_training.text_tower import train_text_tower
+from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
-from pti_pipeline.steps.world_training.vision_tower import train_vision_tower
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.world import WORDS
 
@@ -31,7 +34,7 @@ PARTS = ("text_tower", "autoencoder", "decoder", "reader", "denoiser", "vision_t
 """In an order in which each part finds what it needs."""
 
 SIZE = 48
-IMAGES = 32_000
+IMAGES = 64_000
 
 
 def check_parts(parts: Sequence[str]) -> Sequence[str]:
@@ -42,17 +45,17 @@ def check_parts(parts: Sequence[str]) -> Sequence[str]:
     return parts
 
 
-def follow_training(folder: Path, parts: Sequence[str], seed: int) -> None:
+def follow_training(folder: Path, parts: Sequence[str], seed: int, updates: int) -> None:
     """Train as :func:`train_world` does, with a progress bar, in a run of its own.
 
     Of several processes under ``torchrun`` only the first shows and logs.
     """
-    training = train_world(folder, parts, seed)
+    training = train_world(folder, parts, seed, updates=updates)
     if int(os.environ.get("RANK", "0")):
         for _ in training:
             pass
     else:
-        follow(training, {"parts": ",".join(parts), "seed": seed})
+        follow(training, {"parts": ",".join(parts), "seed": seed, "updates": updates})
 
 
 def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
@@ -69,7 +72,11 @@ def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
 
 
 def train_world(
-    folder: Path, parts: Sequence[str] = PARTS, seed: int = 0, images: int = IMAGES
+    folder: Path,
+    parts: Sequence[str] = PARTS,
+    seed: int = 0,
+    images: int = IMAGES,
+    updates: int = 0,
 ) -> Iterator[Progress]:
     """Train ``parts`` of the world into ``folder``, going on from the state found there.
 
@@ -83,6 +90,8 @@ def train_world(
         Of the corpus, the initial weights and every draw.
     images : int
         Size of the corpus, and of the one with held-out traits that the reader learns from.
+    updates : int
+        Of each part, its learning rate's course fitted to them; 0 takes the part's own number.
 
     Yields
     ------
@@ -106,13 +115,29 @@ def train_world(
         dist.barrier()
     corpus, held_out = (load_corpus(folder, name, seed) for name in sizes)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    trainings = {
-        "text_tower": lambda: train_text_tower(tokenizer, corpus, folder),
-        "autoencoder": lambda: train_autoencoder(corpus, folder),
-        "decoder": lambda: train_decoder(corpus, folder),
-        "reader": lambda: train_reader(held_out, folder),
-        "denoiser": lambda: train_denoiser(tokenizer, corpus, folder),
-        "vision_tower": lambda: train_vision_tower(tokenizer, corpus, folder),
+    trainings: dict[str, tuple[Callable[[Schedule], Iterator[Progress]], Schedule]] = {
+        "text_tower": (
+            lambda how: text_tower.train_text_tower(tokenizer, corpus, folder, how),
+            text_tower.SCHEDULE,
+        ),
+        "autoencoder": (
+            lambda how: autoencoder.train_autoencoder(corpus, folder, how),
+            autoencoder.SCHEDULE,
+        ),
+        "decoder": (
+            lambda how: autoencoder.train_decoder(corpus, folder, how),
+            autoencoder.DECODER_SCHEDULE,
+        ),
+        "reader": (lambda how: reader.train_reader(held_out, folder, how), reader.SCHEDULE),
+        "denoiser": (
+            lambda how: denoiser.train_denoiser(tokenizer, corpus, folder, how),
+            denoiser.SCHEDULE,
+        ),
+        "vision_tower": (
+            lambda how: vision_tower.train_vision_tower(tokenizer, corpus, folder, how),
+            vision_tower.SCHEDULE,
+        ),
     }
     for part in parts:
-        yield from trainings[part]()
+        training, schedule = trainings[part]
+        yield from training(replace(schedule, steps=updates or schedule.steps))

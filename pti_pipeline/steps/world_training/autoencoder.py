@@ -17,7 +17,7 @@ from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 
 CHANNELS = 8
-DECODER_SCHEDULE = Schedule(steps=1300, batch=32, lr=1e-3, flat=0.3, decay=0.998)
+DECODER_SCHEDULE = Schedule(steps=3000, batch=32, lr=1e-3, flat=0.3, decay=0.998)
 SCHEDULE = Schedule(steps=5600, batch=32, lr=2e-3, flat=0.5, decay=0.998)
 KL_WEIGHT = 1e-7
 """Ten times more silenced two of the eight channels."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pti_pipeline.errors import UsageError
 from pti_pipeline.randomness import generator, numpy_generator
 from pti_pipeline.world import Factors, caption, concatenate, render_with_masks, sample_factors
 
@@ -59,6 +60,7 @@ def build_corpus(
     """
     path = folder / f"{name}.npz"
     if path.is_file():
+        _check(path, images)
         return
     folder.mkdir(parents=True, exist_ok=True)
     factors, pixels, masks = [], [], []
@@ -75,6 +77,19 @@ def build_corpus(
     temporary = path.with_name("unfinished.npz")
     np.savez(temporary, images=np.concatenate(pixels), masks=np.concatenate(masks), **arrays)
     temporary.replace(path)
+
+
+def _check(path: Path, images: int) -> None:
+    """Raise ``UsageError`` unless the pictures are as many as asked for, and drawn as today."""
+    with np.load(path, allow_pickle=False) as arrays:
+        first = Factors(**{field.name: arrays[field.name][:4] for field in fields(Factors)})
+        drawn = arrays["images"]
+    # another processor may round a pixel otherwise
+    gap = np.abs(render_with_masks(first, drawn.shape[1])[0].astype(int) - drawn[:4]).mean()
+    if len(drawn) != images or gap > 0.1:
+        raise UsageError(
+            "E222", f"'{path}' holds another version's pictures", "train in a new --folder"
+        )
 
 
 def load_corpus(folder: Path, name: str, seed: int) -> Corpus:

@@ -17,6 +17,7 @@ from pti_pipeline.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from pti_pipeline.errors import UsageError
 from pti_pipeline.families import choose_device
 
 
@@ -77,6 +78,55 @@ def device() -> torch.device:
     return choose_device("auto")
 
 
+class Descent:
+    """One update of a model: Muon for its matrices and kernels, AdamW for all else.
+
+    Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to the momentum; its steps
+    are scaled to be as long as AdamW's (Liu et al. 2025, section 2.2), so that both share one
+    learning rate. Kernels are taken as matrices of one row for each output channel.
+    """
+
+    def __init__(self, model: nn.Module, lr: float) -> None:
+        layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        self.kernels = [m.weight for m in layers if m.weight.requires_grad]
+        mine = {id(kernel) for kernel in self.kernels}
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        others = [p for p in self.parameters if id(p) not in mine]
+        # the same memory, seen as matrices
+        self.matrices = [nn.Parameter(k.detach().view(len(k), -1)) for k in self.kernels]
+        self.optimizers = {
+            "muon": torch.optim.Muon(
+                self.matrices, lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+            ),
+            "adamw": torch.optim.AdamW(others, lr, betas=(0.9, 0.99), weight_decay=1e-4),
+        }
+
+    def step(self, lr: float) -> None:
+        """Descend along the parameters' gradients, clipped to a norm of 1, and clear them."""
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            matrix.grad = None if kernel.grad is None else kernel.grad.view_as(matrix)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State of both optimizers."""
+        return {
+            f"{name}/{key}": tensor
+            for name, optimizer in self.optimizers.items()
+            for key, tensor in optimizer_tensors(optimizer).items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` gave."""
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, _under(f"{name}/", tensors))
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace each gradient by its mean over ranks, in one flat message."""
     if ranks() == 1:
@@ -124,26 +174,26 @@ def train(
     """
     path = folder / f"{part}.state.safetensors"
     model.to(device())
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    descent = Descent(model, schedule.lr)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     start = 0
     if path.is_file():
         tensors, start = load_tensors(path)
         model.load_state_dict(_under("model/", tensors))
         average = {k: v.to(device()) for k, v in _under("average/", tensors).items()}
-        restore_optimizer(optimizer, _under("optimizer/", tensors))
+        state = _under("optimizer/", tensors)
+        if start and not {name.split("/")[0] for name in state} >= set(descent.optimizers):
+            raise UsageError(
+                "E222", f"'{path}' is of another version's training", "train in a new --folder"
+            )
+        descent.restore(state)
     saved = clock = time.monotonic()
     losses: list[Tensor] = []
     for step in range(start, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.lr_at(step)
         value = loss(step, schedule.batch // ranks())
         value.backward()
-        average_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        average_gradients(descent.parameters)
+        descent.step(schedule.lr_at(step))
         _track(average, model, min(schedule.decay, (step + 1) / (step + 10)))
         losses.append(value.detach())
         done = step + 1
@@ -153,7 +203,7 @@ def train(
             yield Progress(part, done, schedule.steps, float(torch.stack(losses).mean()), speed)
             clock, losses = now, []
         if rank() == 0 and (time.monotonic() - saved > save_seconds or done == schedule.steps):
-            _save(path, model, average, optimizer, done)
+            _save(path, model, average, descent, done)
             saved = time.monotonic()
     model.load_state_dict(average)
     model.cpu()
@@ -169,12 +219,12 @@ def _save(
     path: Path,
     model: nn.Module,
     average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    descent: Descent,
     step: int,
 ) -> None:
     state = {f"model/{k}": v for k, v in model.state_dict().items()}
     state |= {f"average/{k}": v for k, v in average.items()}
-    state |= {f"optimizer/{k}": v for k, v in optimizer_tensors(optimizer).items()}
+    state |= {f"optimizer/{k}": v for k, v in descent.tensors().items()}
     save_tensors(path, state, step)
 
 

@@ -16,7 +16,7 @@ from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
 
-SCHEDULE = Schedule(steps=6500, batch=64, lr=2e-3, flat=0.3, decay=0.998)
+SCHEDULE = Schedule(steps=9000, batch=64, lr=1.5e-3, flat=0.3, decay=0.998)
 
 
 def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) -> Iterator[Progress]:

@@ -15,7 +15,7 @@ from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
 from pti_pipeline.steps.world_training.text_tower import encode_text
 
-SCHEDULE = Schedule(steps=1000, batch=128, lr=1e-3, decay=0.995)
+SCHEDULE = Schedule(steps=1400, batch=128, lr=1e-3, decay=0.995)
 
 
 def new_clip(text: CLIPTextModel, size: int) -> CLIPModel:
