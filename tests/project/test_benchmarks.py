@@ -73,10 +73,13 @@ def test_gates_hold_ratios_from_below_and_shares_from_above():
 @pytest.mark.parametrize(
     ("row", "known", "said"),
     [
-        (ROW, (), "reached"),
-        (replace(ROW, ratio=1.4), (), "MISSED"),
-        (replace(ROW, ratio=1.4), ("r",), "missed (known)"),
-        (replace(ROW, goal=None, aim=None), (), "-"),
+        (ROW, {}, "reached"),
+        (replace(ROW, ratio=1.4), {}, "MISSED"),
+        (replace(ROW, ratio=1.4), {"r": {"value": 1.45}}, "missed (known)"),
+        (replace(ROW, ratio=1.2), {"r": {"value": 1.45}}, "MISSED"),
+        (replace(ROW, ratio=0.03, goal=0.02, share=True), {"r": {"value": 0.03}}, "missed (known)"),
+        (replace(ROW, ratio=0.04, goal=0.02, share=True), {"r": {"value": 0.03}}, "MISSED"),
+        (replace(ROW, goal=None, aim=None), {}, "-"),
     ],
 )
 def test_a_missed_gate_is_known_or_not(row, known, said):
