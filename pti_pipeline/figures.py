@@ -102,7 +102,7 @@ def sweep_figure(
         axes.set_ylim(0.0, 1.1 * max(0.9, np.nanmax(y, initial=0.0)))
         if len(x) <= LABELED:
             rates = [points[i]["lr"] for i in order]
-            labels = [f"{d:.2g}\nlr {r:g}" for d, r in zip(x, rates, strict=True)]
+            labels = [f"{d:.3g}\nlr {r:g}" for d, r in zip(x, rates, strict=True)]
             axes.set_xticks(x, labels)
             axes.xaxis.set_minor_locator(NullLocator())
         axes.title.set_fontsize(9)
