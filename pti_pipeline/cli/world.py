@@ -44,7 +44,7 @@ def export(folder: str, weights: str) -> None:
 @option(
     "quick",
     "no",
-    "yes: fewer samples, under a minute, nothing on spread and leak.",
+    "yes: under a minute; fewer samples (close gates vary), nothing on spread and leak.",
     type=click.Choice(["yes", "no"]),
 )
 @option("results", "", "Where to write the measures, a .json file.")
