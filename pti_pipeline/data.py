@@ -99,7 +99,12 @@ def read_picture(path: Path, size: int) -> np.ndarray:
         picture = picture.convert("RGBA")
         paper = Image.new("RGBA", picture.size, "white")
         flat = Image.alpha_composite(paper, picture).convert("RGB")
-    return np.asarray(ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS))
+    return fit(flat, size)
+
+
+def fit(picture: Image.Image, size: int) -> np.ndarray:
+    """Cut a picture to a centered square and resize it to (size, size, 3), uint8."""
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
 
 
 def prompts_for(subject: Subject, token: str) -> list[list[str]]:

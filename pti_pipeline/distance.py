@@ -114,6 +114,24 @@ def efficiency(travelled: Tensor, lr_x_steps: Tensor, parameters: int) -> Tensor
     return travelled / (parameters**0.5 * lr_x_steps.double())
 
 
+def function_gap(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Squared distance between two models' answers, and the squared size of the latter.
+
+    Parameters
+    ----------
+    now, before : Tensor, shape (F, T, n, C, h, w)
+        Answers of the tuned and of the base model to F families of prompts at T noise levels.
+
+    Returns
+    -------
+    moved, size : Tensor, shape (F, T), float64
+        Their quotient :math:`E\|\epsilon_{tuned} - \epsilon_{base}\|^2 / E\|\epsilon_{base}\|^2` is
+        the distance in the space of functions: 0 for the same function.
+    """
+    gap = now.double() - before.double()
+    return gap.square().flatten(2).sum(2), before.double().square().flatten(2).sum(2)
+
+
 def report(travelled: Tensor, path: Tensor, lr_x_steps: Tensor) -> dict[str, Tensor]:
     """Distances that every training logs, by their logged names."""
     return {

@@ -14,7 +14,7 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
-from pti_pipeline.training import optimise, rates
+from pti_pipeline.training import bounds, optimise, rates
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -31,18 +31,24 @@ class Moment:
         By their logged names; on the device.
     derived : dict of str to Tensor, each of shape (K,)
         What follows from ``metrics`` and the settings, and so need not be kept at every step.
-    alive : Tensor of bool, shape (K,)
-        False once an experiment has diverged and is frozen.
+    alive, going : Tensor of bool, shape (K,)
+        ``alive`` is False once an experiment has diverged and is frozen, ``going`` also once it
+        was stopped.
     """
 
     step: int
     metrics: dict[str, Tensor]
     derived: dict[str, Tensor]
     alive: Tensor
+    going: Tensor
 
 
 def invert(
-    base: BaseModel, material: Material, vectors: Tensor, experiments: Sequence[InvertSettings]
+    base: BaseModel,
+    material: Material,
+    vectors: Tensor,
+    experiments: Sequence[InvertSettings],
+    stop: Tensor | None = None,
 ) -> Iterator[Moment]:
     """Learn the placeholder's vectors; nothing else of the base changes.
 
@@ -54,7 +60,9 @@ def invert(
     vectors : Tensor, shape (K, n, H), float32
         Start of each experiment; updated in place.
     experiments : sequence of InvertSettings, length K
-        May differ in learning rate, clipping and seed.
+        May differ in learning rate, clipping, seed and bound on the distance.
+    stop : Tensor of bool, shape (K,), optional
+        See :func:`pti_pipeline.training.optimise`.
 
     Yields
     ------
@@ -73,18 +81,28 @@ def invert(
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         return pack_losses(prediction, target, len(seeds[part]))
 
-    def sound() -> Tensor:
-        return distance.norm_ratio(vectors.detach(), table) <= FAR
+    bound, project = bounds(experiments, vectors), first.at_distance == "project"
+    stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
+
+    @torch.no_grad()
+    def settle() -> Tensor:
+        if project:
+            share = (bound / distance.delta_norm(vectors, start)).to(vectors.dtype)[:, None, None]
+            vectors.copy_(torch.where(share < 1, start + share * (vectors - start), vectors))
+        return distance.norm_ratio(vectors, table) <= FAR
 
     lr, clip = rates(experiments, vectors)
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=vectors.device)
-    for record in optimise([vectors], loss, lr, first.steps, clip, sound):
-        path, nominal = path + record.stride, nominal + record.lr
+    before = start
+    for record in optimise([vectors], loss, lr, first.steps, clip, settle, stop):
         now = vectors.detach()
-        travelled = distance.delta_norm(now, start)
+        path, nominal = path + distance.delta_norm(now, before), nominal + record.lr
+        travelled, before = distance.delta_norm(now, start), now.clone()
+        if not project:
+            stop |= travelled >= bound
         metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
         metrics["distance/angle"] = distance.angle(now, start)
         metrics["distance/norm_ratio"] = distance.norm_ratio(now, table)
         derived = distance.derived(travelled, path, nominal, now[0].numel())
         derived["train/lr"] = record.lr
-        yield Moment(record.step, metrics, derived, record.alive)
+        yield Moment(record.step, metrics, derived, record.alive, record.going)

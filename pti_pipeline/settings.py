@@ -19,6 +19,10 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Layers that a LoRA adapts: the attention's projections."""
 
 
+AT_DISTANCE = ("stop", "project")
+"""What may happen at a bound on the distance."""
+
+
 @dataclass(frozen=True)
 class BaseSettings:
     """Which base model, and where it runs; see :func:`pti_pipeline.families.load`."""
@@ -44,6 +48,13 @@ class TrainSettings:
         Of every draw: picture, caption, timestep, noise and a LoRA's start.
     clip : float
         Largest L2 norm of the experiment's gradient; 0 leaves it alone.
+    until_distance : float
+        ``distance/delta_norm`` that it may travel; 0 is no bound.
+    at_distance : str
+        What happens there: ``stop``, or ``project``, which trains on at this distance (the
+        projection of Gouk et al. 2021).
+    stop_at_leak : bool
+        Stop when the twins show that a position is being learnt.
     """
 
     lr: float
@@ -51,11 +62,19 @@ class TrainSettings:
     batch_size: int = 4
     seed: int = 0
     clip: float = 0.0
+    until_distance: float = 0.0
+    at_distance: str = "stop"
+    stop_at_leak: bool = False
 
     def __post_init__(self) -> None:
         check_learning_rate(self.lr)
-        if not (math.isfinite(self.clip) and self.clip >= 0):
-            raise UsageError("E202", f"clip is {self.clip}", "use a number from 0, which is off")
+        for name in ("clip", "until_distance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError("E202", f"{name} is {value}", "use a number from 0, which is off")
+        if self.at_distance not in AT_DISTANCE:
+            what = f"at_distance is '{self.at_distance}'"
+            raise UsageError("E202", what, f"use one of {', '.join(AT_DISTANCE)}")
         for name in ("steps", "batch_size"):
             _at_least(name, getattr(self, name), 1)
 
@@ -89,6 +108,23 @@ class FinetuneSettings(TrainSettings):
         _at_least("rank", self.rank, 1)
         if not (math.isfinite(self.alpha) and self.alpha > 0):
             raise UsageError("E202", f"alpha is {self.alpha}", "use a number above 0")
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """What is shown of a training under way.
+
+    Attributes
+    ----------
+    sample_every : int
+        Steps between two sample grids; 0 draws one at the end only.
+    probes : int
+        Steps, evenly spaced in their logarithm, at which twins are read and the model's answers
+        are compared with the base's; 0 for none.
+    """
+
+    sample_every: int = 250
+    probes: int = 20
 
 
 @dataclass(frozen=True)

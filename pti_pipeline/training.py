@@ -32,23 +32,29 @@ class Record:
         Before the update.
     lr : Tensor
         Learning rate applied.
-    stride : Tensor
-        L2 norm of the update over all of an experiment's parameters.
     alive : Tensor of bool
         False from the update on that found an experiment diverged: it is frozen.
+    going : Tensor of bool
+        Which experiments this update changed: False once one has diverged or was stopped.
     """
 
     step: int
     loss: Tensor
     lr: Tensor
-    stride: Tensor
     alive: Tensor
+    going: Tensor
 
 
 def rates(experiments: Sequence[TrainSettings], like: Tensor) -> tuple[Tensor, Tensor]:
     """Learning rate and largest gradient norm of each experiment, shape (K,), as ``like`` is."""
     lr, clip = [e.lr for e in experiments], [e.clip or math.inf for e in experiments]
     return like.new_tensor(lr), like.new_tensor(clip)
+
+
+def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:
+    """Distance at which each experiment stops or is held, infinite by default; (K,), float64."""
+    limits = [e.until_distance or math.inf for e in experiments]
+    return torch.tensor(limits, dtype=torch.float64, device=like.device)
 
 
 class FlatAdam:
@@ -77,21 +83,15 @@ class FlatAdam:
     def step(
         self,
         gradients: Sequence[Tensor],
-        alive: Tensor,
+        going: Tensor,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-    ) -> tuple[Tensor, Tensor]:
-        """Update the experiments that are alive and have a finite gradient.
-
-        Returns
-        -------
-        stride, moved : Tensor, shape (K,)
-            Each experiment's step length, and whether it was updated.
-        """
+    ) -> Tensor:
+        """Update the experiments of ``going`` that have a finite gradient; tell which, (K,)."""
         self.updates += 1
         flat = torch.cat([g.flatten(1) for g in gradients], 1)
         norm = flat.norm(dim=1, keepdim=True)
-        moved = alive & norm[:, 0].isfinite()
+        moved = going & norm[:, 0].isfinite()
         flat = flat * (self.clip / norm).clamp(max=1).nan_to_num(1.0)
         self.mean.lerp_(flat, 1 - betas[0])
         self.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
@@ -99,7 +99,7 @@ class FlatAdam:
         update = self.lr / (1 - betas[0] ** self.updates) * self.mean / spread
         update = update.where(moved[:, None], 0)
         self.values.sub_(update)
-        return update.norm(dim=1), moved
+        return moved
 
 
 class Watch:
@@ -127,13 +127,14 @@ def optimise(
     lr: Tensor,
     steps: int,
     clip: Tensor | float = math.inf,
-    sound: Callable[[], Tensor] | None = None,
+    settle: Callable[[], Tensor] | None = None,
+    stop: Tensor | None = None,
 ) -> Iterator[Record]:
     """Train K experiments together, exactly as if each were alone.
 
     An experiment has diverged, and keeps the values it had, once its loss or gradient is not
-    finite, its loss over 50 steps is above that of predicting nothing, or it is no longer
-    ``sound``. Nothing of it reaches the others.
+    finite, its loss over 50 steps is above that of predicting nothing, or it is no longer sound.
+    Nothing of it reaches the others.
 
     Parameters
     ----------
@@ -147,8 +148,11 @@ def optimise(
     steps : int
     clip : Tensor, shape (K,), or float
         Largest norm of an experiment's gradient.
-    sound : callable, optional
-        Tells, shape (K,), which experiments are as they should be after an update.
+    settle : callable, optional
+        Called after each update: may move parameters back within bounds, and tells, shape (K,),
+        which experiments are sound.
+    stop : Tensor of bool, shape (K,), optional
+        Experiments to leave as they are from now on; may be set between updates.
 
     Yields
     ------
@@ -167,15 +171,17 @@ def optimise(
     """
     optimizer, watch = FlatAdam(parameters, lr, clip), Watch(len(lr), lr.device)
     alive = torch.ones_like(lr, dtype=torch.bool)
+    stop = torch.zeros_like(alive) if stop is None else stop
     parts: Sequence[slice] = memory.passes(len(lr), lambda part: loss(0, part), lr.device)
     for step in range(steps):
         descend = partial(_descend, parameters, loss, step)
         parts, (losses, nothing, gradients) = memory.halving(parts, descend)
-        alive = alive & watch.alive(step, losses, nothing)
-        stride, alive = optimizer.step(gradients, alive)
-        if sound is not None:
-            alive = alive & sound()
-        yield Record(step + 1, losses, lr, stride, alive)
+        going = alive & watch.alive(step, losses, nothing) & ~stop
+        moved = optimizer.step(gradients, going)
+        if settle is not None:
+            moved = moved & settle()
+        alive = alive & (moved | stop)
+        yield Record(step + 1, losses, lr, alive, moved)
 
 
 def _descend(

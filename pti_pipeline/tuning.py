@@ -14,7 +14,7 @@ from pti_pipeline.inversion import Moment
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.settings import FinetuneSettings
-from pti_pipeline.training import optimise, rates
+from pti_pipeline.training import bounds, optimise, rates
 
 
 @torch.no_grad()
@@ -38,6 +38,7 @@ def finetune(
     material: Material,
     pivots: Sequence[Pivot],
     experiments: Sequence[FinetuneSettings],
+    stop: Tensor | None = None,
 ) -> Iterator[Moment]:
     """Train the LoRAs of ``adapter``; the pivots and the base stay as they are.
 
@@ -51,7 +52,9 @@ def finetune(
     pivots : sequence of Pivot, length K
         Frozen: prompts are encoded once for each. Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
-        May differ in learning rate, clipping and seed.
+        May differ in learning rate, clipping, seed and bound on the distance.
+    stop : Tensor of bool, shape (K,), optional
+        See :func:`pti_pipeline.training.optimise`.
 
     Yields
     ------
@@ -78,16 +81,29 @@ def finetune(
             [la.down.detach() for la in layers], [la.up.detach() for la in layers]
         )
 
+    bound, project = bounds(experiments, adapter.parameters[0]), first.at_distance == "project"
+    stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
+
+    @torch.no_grad()
+    def settle() -> Tensor:
+        if project:
+            share = (bound / distance.lora_delta_norm(weights_now(), scale)).clamp(max=1).sqrt()
+            for p in adapter.parameters:
+                p.mul_(share.to(p.dtype)[:, None, None])
+        return torch.ones_like(stop)
+
     lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
     before = weights_now()
-    for record in optimise(adapter.parameters, loss, lr, first.steps, clip):
+    for record in optimise(adapter.parameters, loss, lr, first.steps, clip, settle, stop):
         now = weights_now()
         path = path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
         nominal = nominal + lr
+        if not project:
+            stop |= travelled >= bound
         metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
         derived = distance.derived(travelled, path, nominal, size)
         derived |= {"train/lr": record.lr, "distance/relative": travelled / weights}
-        yield Moment(record.step, metrics, derived, record.alive)
+        yield Moment(record.step, metrics, derived, record.alive, record.going)

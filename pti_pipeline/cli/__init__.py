@@ -15,7 +15,15 @@ from typing import Any
 import click
 
 from pti_pipeline import __version__
-from pti_pipeline.cli.options import executing, find_folder, option, place, subject, training
+from pti_pipeline.cli.options import (
+    executing,
+    find_folder,
+    option,
+    place,
+    subject,
+    training,
+    watching,
+)
 from pti_pipeline.cli.results import evaluate, generate, register, select
 from pti_pipeline.cli.stages import finetune, invert, pack, sweep
 from pti_pipeline.cli.world import world
@@ -58,6 +66,7 @@ def main() -> None:
 @option("inversion-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the inversion's sweep.")
 @option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
 @training
+@watching
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pti_pipeline.settings import STEPS, BaseSettings
+from pti_pipeline.settings import AT_DISTANCE, STEPS, BaseSettings, WatchSettings
 
 EXAMPLE = "examples/mochi"
 """The demo's pictures."""
@@ -63,15 +63,55 @@ def study(command: Command) -> Command:
 def training(command: Command) -> Command:
     """Add the options of every training."""
     for wrap in (
+        option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
+        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
+        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
+    ):
+        command = wrap(command)
+    return command
+
+
+def stopping(command: Command) -> Command:
+    """Add the options that end a training, or hold it, before its last step."""
+    for wrap in (
+        option(
+            "stop-at-leak",
+            "no",
+            "Stop when a position is being learnt, by twins read every 50 steps: yes or no.",
+            type=bool,
+        ),
+        option(
+            "at-distance",
+            "stop",
+            "There: stop, or project back to it and train on.",
+            type=click.Choice(AT_DISTANCE),
+        ),
+        option(
+            "until-distance",
+            0.0,
+            "Bound on distance/delta_norm; 0: none.",
+            type=click.FloatRange(0),
+        ),
+    ):
+        command = wrap(command)
+    return command
+
+
+def watching(command: Command) -> Command:
+    """Add the options that say what is shown of a training under way."""
+    for wrap in (
+        option(
+            "probes",
+            20,
+            "Steps, log-spaced, at which twins and functions are compared; 0: none.",
+            type=click.IntRange(0),
+        ),
         option(
             "sample-every",
             250,
             "Steps between two sample grids; 0: one at the end.",
             type=click.IntRange(0),
         ),
-        option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
-        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
-        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
     ):
         command = wrap(command)
     return command
@@ -101,6 +141,11 @@ def subject(command: Command) -> Command:
 def base_settings(o: dict[str, Any]) -> BaseSettings:
     """Settings of :func:`place`'s options."""
     return BaseSettings(o["base"], o["device"], o["precision"])
+
+
+def watch_settings(o: dict[str, Any]) -> WatchSettings:
+    """Settings of :func:`watching`'s options."""
+    return WatchSettings(o["sample_every"], o["probes"])
 
 
 def find_folder(text: str) -> Path:

@@ -14,9 +14,12 @@ from pti_pipeline.cli.options import (
     find_folder,
     option,
     place,
+    stopping,
     study,
     subject,
     training,
+    watch_settings,
+    watching,
 )
 from pti_pipeline.settings import (
     FinetuneSettings,
@@ -34,6 +37,8 @@ from pti_pipeline.settings import (
 @subject
 @option("lr", 0.005, "Learning rate.", type=str)
 @training
+@stopping
+@watching
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
 @option("seed", 0, "Of every draw.", type=int)
 @place
@@ -45,12 +50,12 @@ def invert(**o: Any) -> None:
     distance from the initializer token at every step.
     """
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = InvertSettings(**_training(o), lr=lr, vectors=o["vectors"])
+    settings = InvertSettings(**_training(o), lr=lr, seed=o["seed"], vectors=o["vectors"])
     from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 
     where, folder = base_settings(o), find_folder(o["images"])
     ready = prepare_inversion(where, folder, o["token"], o["initializer"])
-    (run,) = run_inversions(ready, [settings], o["sample_every"], o["study"])
+    (run,) = run_inversions(ready, [settings], watch_settings(o), o["study"])
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
 
 
@@ -61,6 +66,8 @@ def invert(**o: Any) -> None:
 @option("images", "", "Folder of pictures; the inversion's own by default.")
 @option("lr", 0.0003, "Learning rate.", type=str)
 @training
+@stopping
+@watching
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @option("seed", 0, "Of every draw.", type=int)
@@ -69,13 +76,13 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    own = {key: o[key] for key in ("pivot", "rank", "alpha")}
+    own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")}
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 
     images = find_folder(o["images"]) if o["images"] else None
     ready = prepare_finetuning(base_settings(o), [settings], images)
-    (run,) = run_finetunings(ready, [settings], o["sample_every"], o["study"])
+    (run,) = run_finetunings(ready, [settings], watch_settings(o), o["study"])
     click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
 
 
@@ -87,6 +94,8 @@ def finetune(**o: Any) -> None:
 @option("seeds", "0", "Seeds, separated by commas.")
 @option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
 @training
+@stopping
+@watching
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
@@ -99,7 +108,7 @@ def sweep(**o: Any) -> None:
     Experiments of equal shapes share one pass through the frozen base; packs of them run side by
     side, one for each core or GPU.
     """
-    shared = {"lr": 0.001, "steps": o["steps"], "batch_size": o["batch_size"], "clip": o["clip"]}
+    shared = {**_training(o), "lr": 0.001}
     if o["stage"] == "invert":
         pivots: tuple[str, ...] = ()
         common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"])
@@ -121,7 +130,7 @@ def sweep(**o: Any) -> None:
     from pti_pipeline.studies.packs import Pack
     from pti_pipeline.studies.sweep import Executor, sweep
 
-    where, last = base_settings(o), (o["sample_every"], o["study"])
+    where, last = base_settings(o), (watch_settings(o), o["study"])
     whole = Pack(o["stage"], where, subject, members, *last, varied=vary[0])
     run = sweep(whole, Executor(o["executor"], o["ray_address"]))
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
@@ -136,7 +145,8 @@ def pack() -> None:
 
 
 def _training(o: dict[str, Any]) -> dict[str, Any]:
-    return {key: o[key] for key in ("steps", "batch_size", "seed", "clip")}
+    names = ("steps", "batch_size", "clip", "until_distance", "at_distance", "stop_at_leak")
+    return {key: o[key] for key in names}
 
 
 def _one(rates: tuple[float, ...]) -> tuple[float, ...]:

@@ -124,7 +124,7 @@ def render(**o: Any) -> None:
 
     names = ("character", "factors", "constant", "twins", "count", "seed")
     chosen = choose_factors(*(o[name] for name in names))
-    save_pictures(draw(chosen, o["size"]), Path(o["folder"]))
+    save_pictures(draw(chosen, o["size"]), chosen, Path(o["folder"]))
     click.echo(f"{o['count']} pictures in {o['folder']}.")
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
@@ -20,11 +21,20 @@ from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import load_pivot, placeholder_tokens
-from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, SampleSettings, label
+from pti_pipeline.probes import build_probe, encode_probe, judge, read, watch_steps
+from pti_pipeline.settings import (
+    TARGETS,
+    BaseSettings,
+    FinetuneSettings,
+    SampleSettings,
+    WatchSettings,
+    label,
+)
 from pti_pipeline.tracking.find import Found, fetch, get_run
-from pti_pipeline.tracking.members import follow, open_runs
+from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
+from pti_pipeline.twins import twin_pictures
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
 """Tags that a tuning has from its inversion."""
@@ -88,7 +98,7 @@ def prepare_finetuning(
 def run_finetunings(
     ready: Finetuning,
     experiments: Sequence[FinetuneSettings],
-    sample_every: int,
+    watch: WatchSettings,
     study: str = "",
     sweep: str = "",
     pack: str = "",
@@ -101,8 +111,7 @@ def run_finetunings(
     ready : Finetuning
     experiments : sequence of FinetuneSettings
         May differ in learning rate, seed, clipping and pivot.
-    sample_every : int
-        Steps between two sample grids; 0 draws one at the end only.
+    watch : WatchSettings
     study, sweep : str
         Run ids of the study and sweep that these belong to.
     pack : str
@@ -147,12 +156,10 @@ def run_finetunings(
             seeds = [e.seed for e in experiments]
             adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
             who = Characters(token, vectors)
-            moments = finetune(base, adapter, material, pivots, experiments)
-
-            def grids() -> list[NDArray[np.uint8]]:
-                return preview(base, who, SampleSettings())
-
-            frozen = follow(runs, moments, "fine-tuning", first.steps, sample_every, grids)
+            stop = torch.zeros(len(experiments), dtype=torch.bool, device=base.device)
+            moments = finetune(base, adapter, material, pivots, experiments, stop)
+            views = _views(ready, adapter, who, experiments, watch, stop)
+            frozen = follow(runs, moments, "fine-tuning", first.steps, views)
             for k, run in enumerate(runs):
                 if k not in frozen:
                     _keep(run, base, adapter, k, files[inversions[k].id])
@@ -163,6 +170,41 @@ def run_finetunings(
                     "use a smaller learning rate",
                 )
             return [run.id for run in runs]
+
+
+def _views(
+    ready: Finetuning,
+    adapter: lora.Adapter,
+    who: Characters,
+    experiments: Sequence[FinetuneSettings],
+    watch: WatchSettings,
+    stop: Tensor,
+) -> list[View]:
+    """Sample grids, and twins and functions against those of the pivots."""
+    base, first = ready.base, experiments[0]
+
+    def grids() -> list[NDArray[np.uint8]]:
+        return preview(base, who, SampleSettings())
+
+    views = [grid_view(watch.sample_every, first.steps, grids)]
+    if not (marks := watch_steps(watch, experiments)):
+        return views
+    initializer = next(iter(ready.inversions.values())).tags["pti.initializer"]
+    twins = twin_pictures(ready.subject, ready.images)
+    with lora.disabled(adapter):
+        words = who.name, who.vectors.shape[1], initializer
+        probe = build_probe(base, ready.subject, twins, *words)
+        states = [encode_probe(base, probe, vectors) for vectors in who.vectors]
+        before = [read(base, probe, s) for s in states]
+
+    def probed() -> list[dict[str, float]]:
+        now = []
+        for k, s in enumerate(states):
+            with lora.only(adapter, slice(k, k + 1)):
+                now.append(read(base, probe, s))
+        return judge(probe, now, before, experiments, stop)
+
+    return [*views, metric_view(marks, probed)]
 
 
 def _kind(inversion: Found) -> dict[str, str]:

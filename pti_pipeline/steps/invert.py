@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,9 +21,17 @@ from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
-from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, label
-from pti_pipeline.tracking.members import follow, open_runs
+from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, judge, read, watch_steps
+from pti_pipeline.settings import (
+    BaseSettings,
+    InvertSettings,
+    SampleSettings,
+    WatchSettings,
+    label,
+)
+from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
+from pti_pipeline.twins import twin_pictures
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer
 def run_inversions(
     ready: Inversion,
     experiments: Sequence[InvertSettings],
-    sample_every: int,
+    watch: WatchSettings,
     study: str = "",
     sweep: str = "",
     pack: str = "",
@@ -77,8 +86,7 @@ def run_inversions(
     ready : Inversion
     experiments : sequence of InvertSettings
         May differ in learning rate and seed.
-    sample_every : int
-        Steps between two sample grids; 0 draws one at the end only.
+    watch : WatchSettings
     study, sweep : str
         Run ids of the study and sweep that these belong to.
     pack : str
@@ -116,12 +124,10 @@ def run_inversions(
     names = [f"invert {label(e, varied)}" for e in experiments]
     params = [{**shared, **asdict(e)} for e in experiments]
     with open_runs(names, params, [tags] * len(names), not sweep) as runs:
-        moments = invert(base, material, vectors, experiments)
-
-        def grids() -> list[NDArray[np.uint8]]:
-            return preview(base, Characters(ready.token, vectors), SampleSettings())
-
-        frozen = follow(runs, moments, "inverting", first.steps, sample_every, grids)
+        stop = torch.zeros(len(experiments), dtype=torch.bool, device=base.device)
+        moments = invert(base, material, vectors, experiments, stop)
+        views = _views(ready, vectors, experiments, watch, stop)
+        frozen = follow(runs, moments, "inverting", first.steps, views)
         for k, run in enumerate(runs):
             if k not in frozen:
                 learned = vectors[k].detach().cpu()
@@ -133,6 +139,34 @@ def run_inversions(
                 "use a smaller learning rate",
             )
         return [run.id for run in runs]
+
+
+def _views(
+    ready: Inversion,
+    vectors: Tensor,
+    experiments: Sequence[InvertSettings],
+    watch: WatchSettings,
+    stop: Tensor,
+) -> list[View]:
+    """Sample grids, and twins and functions against those of the class word."""
+    base, first = ready.base, experiments[0]
+
+    def grids() -> list[NDArray[np.uint8]]:
+        return preview(base, Characters(ready.token, vectors), SampleSettings())
+
+    views = [grid_view(watch.sample_every, first.steps, grids)]
+    if not (marks := watch_steps(watch, experiments)):
+        return views
+    twins = twin_pictures(ready.subject, ready.images)
+    words = ready.token, first.vectors, ready.initializer
+    probe = build_probe(base, ready.subject, twins, *words, FAMILIES[:1])
+    before = read(base, probe, encode_probe(base, probe, None))
+
+    def probed() -> list[dict[str, float]]:
+        now = [read(base, probe, encode_probe(base, probe, each)) for each in vectors]
+        return judge(probe, now, [before] * len(now), experiments, stop)
+
+    return [*views, metric_view(marks, probed)]
 
 
 def _keep(run: Run, pivot: Pivot) -> None:

@@ -24,6 +24,7 @@ from pti_pipeline.world import Factors, concatenate, render, sample_factors, sha
 from pti_pipeline.world import factors as f
 from pti_pipeline.world.captions import SCENE_WORDS
 from pti_pipeline.world.meaning import VALUES
+from pti_pipeline.world.record import write_factors
 from pti_pipeline.world.subjects import CHARACTERS, CONTROLS, TWINS, twins, views
 
 SHADES = {"color": "rgb", "belly": "belly_rgb", "hat_color": "hat_rgb"}
@@ -181,11 +182,13 @@ def save_grid(pictures: NDArray[np.uint8], file: Path, columns: int = 8) -> None
     Image.fromarray(grid(pictures, min(columns, len(pictures)))).save(file)
 
 
-def save_pictures(pictures: NDArray[np.uint8], folder: Path) -> None:
-    """Write ``1.png``, ``2.png``, ... into ``folder``."""
+def save_pictures(pictures: NDArray[np.uint8], factors: Factors, folder: Path) -> None:
+    """Write ``1.png``, ``2.png``, ... and their factors into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{index + 1}.png")
+    names = [f"{index + 1}.png" for index in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        Image.fromarray(picture).save(folder / name)
+    write_factors(factors, names, folder)
 
 
 def _one_of(what: str, value: str, known: Iterable[str]) -> None:

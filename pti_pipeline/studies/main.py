@@ -33,6 +33,7 @@ class Plan:
     samples: int
     edit_seeds: int
     sample_every: int
+    probes: int
     name: str
     alias: str
     executor: str
@@ -71,6 +72,7 @@ def main(plan: Plan) -> str:
             "clip": plan.clip,
             "seeds": plan.seeds,
             "sample_every": plan.sample_every,
+            "probes": plan.probes,
             "executor": plan.executor,
             "ray_address": plan.ray_address,
         }

@@ -9,13 +9,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, TrainSettings
+from pti_pipeline.settings import (
+    BaseSettings,
+    FinetuneSettings,
+    InvertSettings,
+    TrainSettings,
+    WatchSettings,
+)
 from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 from pti_pipeline.tracking.find import find_runs
 from pti_pipeline.tracking.write import end_lost
 
-OWN = ("lr", "seed", "clip", "pivot")
+OWN = ("lr", "seed", "clip", "pivot", "until_distance", "stop_at_leak")
 """Settings that may differ inside a pack."""
 
 Experiments = Sequence[TrainSettings]
@@ -33,7 +39,7 @@ class Pack:
     subject : dict of str to str
         ``images``, and of an inversion ``token`` and ``initializer``.
     experiments : tuple of TrainSettings
-    sample_every : int
+    watch : WatchSettings
     study, sweep : str
         Run ids that the experiments' runs are tagged with.
     name : str
@@ -46,7 +52,7 @@ class Pack:
     where: BaseSettings
     subject: dict[str, str]
     experiments: tuple[TrainSettings, ...]
-    sample_every: int
+    watch: WatchSettings
     study: str = ""
     sweep: str = ""
     name: str = "1/1"
@@ -62,6 +68,7 @@ class Pack:
         facts: dict[str, Any] = json.loads(text)
         kind = InvertSettings if facts["stage"] == "invert" else FinetuneSettings
         facts["where"] = BaseSettings(**facts["where"])
+        facts["watch"] = WatchSettings(**facts["watch"])
         facts["experiments"] = tuple(kind(**e) for e in facts["experiments"])
         return Pack(**facts)
 
@@ -72,7 +79,7 @@ def train(pack: Pack) -> None:
     Runs that an earlier attempt at this pack left open, since its process died, are ended first.
     """
     end_lost(find_runs(sweep=pack.sweep, pack=pack.name))
-    last = (pack.sample_every, pack.study, pack.sweep, pack.name, pack.varied)
+    last = (pack.watch, pack.study, pack.sweep, pack.name, pack.varied)
     images = pack.subject["images"]
     if pack.stage == "invert":
         words = pack.subject["token"], pack.subject["initializer"]
@@ -105,5 +112,5 @@ def split(experiments: Experiments, workers: int) -> list[tuple[TrainSettings, .
     ]
 
 
-def _shape(settings: TrainSettings) -> list[tuple[str, float]]:
+def _shape(settings: TrainSettings) -> list[tuple[str, object]]:
     return sorted((k, v) for k, v in asdict(settings).items() if k not in OWN)

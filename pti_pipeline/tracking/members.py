@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,42 @@ EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
 SPARSE = 10
 """Steps between two logs of what follows from other numbers: MLflow's price is one of numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Something to look at on the way.
+
+    Attributes
+    ----------
+    steps : frozenset of int
+        Where; also at the end of a training that was stopped. Nowhere if empty.
+    log : callable
+        Looks and logs: given the runs and the step.
+    """
+
+    steps: frozenset[int]
+    log: Callable[[Sequence[Run], int], None]
+
+
+def grid_view(every: int, steps: int, grids: Callable[[], Sequence[NDArray[np.uint8]]]) -> View:
+    """View of one sample grid for each run, ``every`` some steps (0: never) and at the end."""
+
+    def log(runs: Sequence[Run], step: int) -> None:
+        for run, picture in zip(runs, grids(), strict=True):
+            run.log_image("samples", picture, step)
+
+    return View(frozenset([*range(every, steps, every)] if every else []) | {steps}, log)
+
+
+def metric_view(steps: Iterable[int], rows: Callable[[], Sequence[Mapping[str, float]]]) -> View:
+    """View of some metrics of each run, at ``steps``."""
+
+    def log(runs: Sequence[Run], step: int) -> None:
+        for run, row in zip(runs, rows(), strict=True):
+            run.log_metrics(row, step)
+
+    return View(frozenset(steps), log)
 
 
 @contextmanager
@@ -40,8 +77,8 @@ def recorded(
 ) -> Iterator[Moment]:
     """Pass moments on, logging each experiment's numbers in its run, :data:`EVERY` at a time.
 
-    A diverged experiment's numbers end where it was frozen, which is told in ``frozen``; when all
-    have diverged, the training ends.
+    The numbers of an experiment that diverged or was stopped end there; the former is told in
+    ``frozen``. When none is left, the training ends.
     """
     waiting: list[Moment] = []
     clock = time.perf_counter()
@@ -51,7 +88,8 @@ def recorded(
             now = time.perf_counter()
             _log(runs, waiting, (now - clock) / EVERY, frozen)
             waiting, clock = [], now
-            if len(frozen) == len(runs):
+            if not bool(moment.going.any()):
+                yield moment
                 return
         yield moment
     if waiting:
@@ -63,10 +101,9 @@ def follow(
     moments: Iterable[Moment],
     label: str,
     steps: int,
-    sample_every: int,
-    grids: Callable[[], Sequence[NDArray[np.uint8]]],
+    views: Sequence[View],
 ) -> dict[int, int]:
-    """Train to the end under a progress bar, logging numbers and sample grids.
+    """Train to the end under a progress bar, logging numbers and what is looked at on the way.
 
     Parameters
     ----------
@@ -76,11 +113,8 @@ def follow(
     label : str
         Of the progress bar.
     steps : int
-        How many moments there are.
-    sample_every : int
-        Steps between two grids; 0 draws the last one only.
-    grids : callable
-        Draws one grid for each run.
+        How many moments there are at most.
+    views : sequence of View
 
     Returns
     -------
@@ -90,11 +124,16 @@ def follow(
     frozen: dict[int, int] = {}
     followed = recorded(runs, moments, frozen)
     for moment in tqdm(followed, label, steps, unit="step", mininterval=2):
-        if moment.step == steps or (sample_every and moment.step % sample_every == 0):
-            for run, picture in zip(runs, grids(), strict=True):
-                run.log_image("samples", picture, moment.step)
+        for view in views:
+            if moment.step in view.steps:
+                view.log(runs, moment.step)
+    for view in views:
+        if view.steps and moment.step not in view.steps:  # every experiment was stopped before
+            view.log(runs, moment.step)
     for k, run in enumerate(runs):
         run.set_tags({"pti.outcome": "diverged" if k in frozen else "finished"})
+        if k not in frozen and not bool(moment.going[k]):
+            run.set_tags({"pti.stopped": "yes"})
     return frozen
 
 
@@ -102,17 +141,18 @@ def _log(
     runs: Sequence[Run], moments: Sequence[Moment], seconds: float, frozen: dict[int, int]
 ) -> None:
     metrics, derived = _table([m.metrics for m in moments]), _table([m.derived for m in moments])
-    alive = torch.stack([m.alive for m in moments]).T.tolist()
+    going = torch.stack([m.going for m in moments]).T.tolist()
+    alive = moments[-1].alive.tolist()
     for k, run in enumerate(runs):
-        lived = sum(alive[k])  # once frozen, always frozen
+        lived = sum(going[k])  # once frozen or stopped, always so
         for i, moment in enumerate(moments[:lived]):
             run.log_metrics({name: rows[i][k] for name, rows in metrics.items()}, moment.step)
             if moment.step % SPARSE == 0 or i == lived - 1:
                 run.log_metrics({name: rows[i][k] for name, rows in derived.items()}, moment.step)
-        if lived < len(moments) and k not in frozen:
+        if not alive[k] and k not in frozen:
             frozen[k] = moments[lived].step
-            run.set_tags({"pti.diverged_step": moments[lived].step})
-        if k not in frozen:
+            run.set_tags({"pti.diverged_step": frozen[k]})
+        if lived:
             run.log_metrics({"train/pack_seconds_per_step": seconds}, moments[-1].step)
         run.flush()
 

@@ -61,13 +61,19 @@ def quadratic(p, nothing=99.0):
     )
 
 
-def test_the_stride_is_the_length_of_the_step():
-    p = torch.ones(2, 6).double()
-    before = p.clone()
-    record = next(optimise([p], quadratic(p), torch.tensor([0.1, 0.2]).double(), 1))
-    torch.testing.assert_close(record.stride, (p.detach() - before).norm(dim=1))
-    assert record.loss.tolist() == [6.0, 6.0] and record.step == 1
-    assert record.alive.all()
+def test_a_stopped_experiment_stays_and_the_others_end_the_same():
+    ends = []
+    for stopped in (False, True):
+        p = torch.linspace(1, 2, 12).reshape(3, 4)
+        stop, kept = torch.zeros(3, dtype=torch.bool), None
+        for record in optimise([p], quadratic(p), torch.full((3,), 0.01), 20, stop=stop):
+            if stopped and record.step == 8:
+                stop[1], kept = True, p.detach().clone()
+            assert record.alive.all()
+            assert record.going.tolist() == [True, not stopped or record.step <= 8, True]
+        ends.append(p.detach().clone())
+        assert not stopped or torch.equal(p.detach()[1], kept[1])
+    assert torch.equal(ends[0][[0, 2]], ends[1][[0, 2]])
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "sound", "patience"])
@@ -91,7 +97,7 @@ def test_an_experiment_that_diverges_is_frozen_and_the_others_end_the_same(where
         def sound(ill=ill, after=after):
             return torch.tensor([True, not (ill and where == "sound" and len(after) >= 7), True])
 
-        for record in optimise([p], loss, torch.full((3,), 0.01), 60, sound=sound):
+        for record in optimise([p], loss, torch.full((3,), 0.01), 60, settle=sound):
             after.append(p.detach().clone())
             lives.append(record.alive.tolist())
         ends.append(after)

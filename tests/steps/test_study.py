@@ -23,7 +23,7 @@ from pti_pipeline.tracking.registry import fetch_bundle
 
 ROOT = Path(__file__).parents[2]
 STUDY = (
-    "main --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 "
+    "main --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 --probes=2 "
     "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003"
 )
 

@@ -18,6 +18,7 @@ from pti_pipeline.settings import (
     BaseSettings,
     FinetuneSettings,
     InvertSettings,
+    WatchSettings,
     experiments,
     parse_vary,
 )
@@ -33,7 +34,7 @@ from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
 def whole(store, tiny_folder, pictures):
     subject = {"images": str(pictures), "token": "<c>", "initializer": "cat"}
     runs = tuple(InvertSettings(lr, steps=3, batch_size=2) for lr in (0.001, 0.01))
-    return Pack("invert", BaseSettings(str(tiny_folder), "cpu"), subject, runs, 0)
+    return Pack("invert", BaseSettings(str(tiny_folder), "cpu"), subject, runs, WatchSettings(0, 0))
 
 
 def pivots(run_id, folder):

@@ -5,7 +5,7 @@ from mlflow import MlflowClient
 
 from pti_pipeline.inversion import Moment
 from pti_pipeline.tracking.find import get_run
-from pti_pipeline.tracking.members import open_runs, recorded
+from pti_pipeline.tracking.members import follow, metric_view, open_runs, recorded
 
 
 def moments(steps, dies):
@@ -13,7 +13,7 @@ def moments(steps, dies):
     for step in range(1, steps + 1):
         number = torch.tensor([float(step), -float(step)])
         alive = torch.tensor([True, step < dies])
-        yield Moment(step, {"train/loss": number}, {"distance/log10": number}, alive)
+        yield Moment(step, {"train/loss": number}, {"distance/log10": number}, alive, alive)
 
 
 def steps_of(run, key):
@@ -39,9 +39,27 @@ def test_a_training_ends_when_all_experiments_are_frozen(store):
     def dying():
         for step in range(1, 1000):
             number = {"train/loss": torch.zeros(1)}
-            yield Moment(step, number, {"train/lr": torch.zeros(1)}, torch.tensor([step < 3]))
+            alive = torch.tensor([step < 3])
+            yield Moment(step, number, {"train/lr": torch.zeros(1)}, alive, alive)
 
     with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
         frozen = {}
-        assert len(list(recorded(runs, dying(), frozen))) == 49
+        assert len(list(recorded(runs, dying(), frozen))) == 50
     assert frozen == {0: 3}
+
+
+def test_a_stopped_experiment_has_not_diverged_and_is_looked_at_where_it_ended(store):
+    def stopping():
+        for step in range(1, 1000):
+            going = torch.tensor([step < 3])
+            alive, number = torch.tensor([True]), {"train/loss": torch.zeros(1)}
+            yield Moment(step, number, {"train/lr": torch.zeros(1)}, alive, going)
+
+    with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
+        view = metric_view({10, 999}, lambda: [{"twins/appearance": 0.5}])
+        assert follow(runs, stopping(), "training", 999, [view]) == {}
+    (run,) = runs
+    assert steps_of(run, "train/loss") == [1, 2]
+    assert steps_of(run, "twins/appearance") == [10, 50]
+    found = get_run(run.id)
+    assert (found.tags["pti.outcome"], found.tags["pti.stopped"]) == ("finished", "yes")

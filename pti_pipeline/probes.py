@@ -1,0 +1,274 @@
+"""Probes: what a training did to the model's answers, on fixed rows and without sampling.
+
+Two questions in one pass. How far are the answers from the base model's (the distance between
+functions)? And what was gained on the training pictures beyond their counterfactual twins?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import t as student_t
+from torch import Tensor
+
+from pti_pipeline import distance
+from pti_pipeline.characters import class_word, draw
+from pti_pipeline.data import Subject
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.losses import denoising_loss
+from pti_pipeline.pivot import attached, placeholder_tokens
+from pti_pipeline.randomness import generator
+from pti_pipeline.settings import SampleSettings, TrainSettings, WatchSettings
+from pti_pipeline.twins import ALL, Pictures
+
+PLAIN = "a photo of {}"
+"""Prompt of the training pictures and their twins."""
+OWN = ("{} on the beach", "a painting of {}")
+"""Held-out prompts, for the token and for the class word."""
+OTHERS = ("a robot in the city", "a bear in the snow", "a cat in the forest")
+"""Held-out prompts of other subjects; two that do not name the class word are used."""
+FAMILIES = ("pivot", "class", "other")
+"""What prompts name: the token, the class word, or another subject."""
+QUARTERS = (1 / 8, 3 / 8, 5 / 8, 7 / 8)
+"""Noise on training pictures and twins: the middles of the schedule's quarters."""
+TERCILES = {"low_noise": 1 / 6, "mid_noise": 1 / 2, "high_noise": 5 / 6}
+"""Noise at which functions are compared: the middles of the schedule's thirds."""
+OFTEN = 50
+"""Steps between two looks for a leak."""
+ROWS = 64
+"""Rows of one pass."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Fixed noised latents, each with its prompt: G groups of n pictures at T noise levels.
+
+    Attributes
+    ----------
+    groups : tuple of str, length G
+    levels : int
+        T. Rows are laid out (G, T, n).
+    noisy, target : Tensor, shape (G T n, C, h, w)
+        What the denoiser is given, and what it should say.
+    timesteps, prompts : Tensor, shape (G T n,), int64
+    """
+
+    groups: tuple[str, ...]
+    levels: int
+    noisy: Tensor
+    target: Tensor
+    timesteps: Tensor
+    prompts: Tensor
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Rows to be asked, and the token ids (P, L) of their prompts.
+
+    ``own`` ids hold the placeholder, ``plain`` ones the class word in its place.
+    """
+
+    twins: Rows
+    function: Rows
+    own: Tensor
+    plain: Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model's answers to a probe.
+
+    Attributes
+    ----------
+    losses : dict of str to Tensor, each of shape (N,), float64
+        Of each training picture (``train``) and of its twins by kind, averaged over the noise.
+    answers : Tensor, shape (F, T, n, C, h, w)
+        To prompts of F families.
+    """
+
+    losses: dict[str, Tensor]
+    answers: Tensor
+
+
+def build_probe(
+    base: BaseModel,
+    subject: Subject,
+    twins: Pictures,
+    token: str,
+    vectors: int,
+    initializer: str,
+    families: Sequence[str] = FAMILIES,
+) -> Probe:
+    """Fix the noise and the prompts; latents of the prompts' rows are drawn by the base model.
+
+    A picture and its twins have the same noise, so that their losses differ by what they show.
+
+    Parameters
+    ----------
+    base : BaseModel
+        With nothing attached to it.
+    subject : Subject
+    twins : dict of str to Tensor
+        Of :func:`pti_pipeline.twins.twin_pictures`.
+    token, vectors, initializer
+        Placeholder token, its number of vectors, and the class word.
+    families : sequence of str
+        Of :data:`FAMILIES`; an inversion changes the answers to prompts of the first alone.
+    """
+    pictures = {"train": subject.images, **twins}
+    latents = {kind: base.encode_images(images)[0] for kind, images in pictures.items()}
+    plain = {kind: [0] * len(subject.images) for kind in pictures}
+    seeds = range(len(OWN))
+    drawn = draw(base, class_word(initializer), [PLAIN] * len(OWN), seeds, SampleSettings())[0]
+    held_out = base.encode_images(drawn)[0]
+    prompts = {name: [1 + FAMILIES.index(name) * len(OWN) + i for i in seeds] for name in families}
+    others = [text for text in OTHERS if initializer not in text.split()][: len(OWN)]
+    named = [text.replace("{}", initializer) for text in (PLAIN, *OWN)]
+    tokens = placeholder_tokens(token, vectors)
+    own = [text.replace("{}", token) for text in (PLAIN, *OWN)]
+    return Probe(
+        _rows(base, latents, plain, QUARTERS, "twins"),
+        _rows(base, dict.fromkeys(families, held_out), prompts, [*TERCILES.values()], "function"),
+        base.tokenize([*own, *named[1:], *others], tokens),
+        base.tokenize([*named, *named[1:], *others], []),
+    )
+
+
+@torch.no_grad()
+def encode_probe(base: BaseModel, probe: Probe, vectors: Tensor | None) -> Tensor:
+    """Token states (P, L, H) of a probe's prompts, with vectors (n, H) or with the class word."""
+    if vectors is None:
+        return base.condition(probe.plain)
+    with attached(base.text_encoder, vectors.detach()[None].to(base.device)):
+        return base.condition(probe.own)
+
+
+@torch.no_grad()
+def read(base: BaseModel, probe: Probe, states: Tensor) -> Reading:
+    """Ask the denoiser, with whatever is attached to it; ``states`` as of :func:`encode_probe`."""
+    rows = probe.twins
+    losses = denoising_loss(_ask(base, rows, states), rows.target).double()
+    by_kind = losses.unflatten(0, (len(rows.groups), rows.levels, -1)).mean(1).cpu()
+    rows = probe.function
+    answers = _ask(base, rows, states).unflatten(0, (len(rows.groups), rows.levels, -1))
+    return Reading(dict(zip(probe.twins.groups, by_kind, strict=True)), answers)
+
+
+def function_distance(probe: Probe, now: Reading, before: Reading) -> dict[str, float]:
+    """Distance between two models' functions, by logged name; 0 is the same function.
+
+    In all, by family of prompts and by tercile of the noise: see
+    :func:`pti_pipeline.distance.function_gap`.
+    """
+    moved, size = distance.function_gap(now.answers, before.answers)
+    rows = {"distance/function": moved.sum() / size.sum()}
+    for i, family in enumerate(probe.function.groups):
+        rows[f"distance/function_{family}"] = moved[i].sum() / size[i].sum()
+    for i, tercile in enumerate(TERCILES):
+        rows[f"distance/function_{tercile}"] = moved[:, i].sum() / size[:, i].sum()
+    return {name: float(value) for name, value in rows.items()}
+
+
+def gains(now: Reading, before: Reading) -> dict[str, float]:
+    """Gains over the base model, as shares of its loss on the training pictures.
+
+    ``twins/appearance`` is the gain on twins that share only the character; higher is better.
+    ``twins/memorised`` is what the training pictures gained beyond that, ``twins/position``,
+    ``twins/pose`` and ``twins/scene`` what they gained beyond twins in which only this is
+    another; 0 is best.
+    """
+    scale = before.losses["train"].mean()
+    gain = {k: float((before.losses[k] - loss).mean() / scale) for k, loss in now.losses.items()}
+    rows = {"twins/appearance": gain[ALL], "twins/memorised": gain["train"] - gain[ALL]}
+    alone = [kind for kind in gain if kind not in ("train", ALL)]
+    return rows | {f"twins/{kind}": gain["train"] - gain[kind] for kind in alone}
+
+
+def position_learnt(now: Reading, before: Reading) -> bool:
+    """Whether the training pictures gained more than their twins at other positions.
+
+    True if the one-sided 95 % lower bound over pictures (Student's t) is above 0: with a single
+    picture it never is.
+    """
+    gain = {k: before.losses[k] - now.losses[k] for k in ("train", "position")}
+    values = gain["train"] - gain["position"]
+    n = len(values)
+    if n < 2:
+        return False
+    return bool(values.mean() > student_t.ppf(0.95, n - 1) * values.std() / n**0.5)
+
+
+def judge(
+    probe: Probe,
+    now: Sequence[Reading],
+    before: Sequence[Reading],
+    experiments: Sequence[TrainSettings],
+    stop: Tensor,
+) -> list[dict[str, float]]:
+    """Metrics of K experiments by logged name; sets ``stop`` where one is to stop at a leak."""
+    for k, settings in enumerate(experiments):
+        if settings.stop_at_leak and position_learnt(now[k], before[k]):
+            stop[k] = True
+    pairs = list(zip(now, before, strict=True))
+    return [function_distance(probe, a, b) | gains(a, b) for a, b in pairs]
+
+
+def watch_steps(watch: WatchSettings, experiments: Sequence[TrainSettings]) -> set[int]:
+    """Steps at which trainings are probed: every :data:`OFTEN` too if one may stop at a leak."""
+    steps = experiments[0].steps
+    marks = set(probe_steps(steps, watch.probes))
+    often = range(OFTEN, steps, OFTEN) if any(e.stop_at_leak for e in experiments) else ()
+    return marks | set(often)
+
+
+def probe_steps(steps: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` steps from 1 to ``steps``, evenly spaced in their logarithm.
+
+    Examples
+    --------
+    >>> probe_steps(1000, 7)
+    (1, 3, 10, 32, 100, 316, 1000)
+    >>> probe_steps(3, 20)
+    (1, 2, 3)
+    >>> probe_steps(1000, 1), probe_steps(1000, 0)
+    ((1000,), ())
+    """
+    if count < 2:
+        return (steps,) * count
+    return tuple(sorted({round(steps ** (i / (count - 1))) for i in range(count)}))
+
+
+def _rows(
+    base: BaseModel,
+    latents: Mapping[str, Tensor],
+    prompts: Mapping[str, Sequence[int]],
+    levels: Sequence[float],
+    stream: str,
+) -> Rows:
+    """Noise each group's latents (n, C, h, w) at every level, with the same noise."""
+    groups, n = tuple(latents), len(next(iter(prompts.values())))
+    clean = torch.stack([latents[group] for group in groups])
+    shape = (len(levels), *clean.shape[1:])
+    noise = torch.randn(shape, generator=generator(0, f"probe/{stream}", 0)).to(clean)
+    x = clean[:, None].expand(-1, len(levels), -1, -1, -1, -1).flatten(0, 2)
+    e = noise.expand(len(groups), *shape).flatten(0, 2)
+    times = torch.tensor([int(level * base.timesteps) for level in levels], device=base.device)
+    timesteps = times.repeat_interleave(n).repeat(len(groups))
+    asked = torch.tensor([prompts[group] for group in groups], device=base.device)
+    return Rows(
+        groups,
+        len(levels),
+        base.add_noise(x, e, timesteps),
+        base.target(x, e, timesteps),
+        timesteps,
+        asked[:, None].expand(-1, len(levels), -1).flatten(),
+    )
+
+
+def _ask(base: BaseModel, rows: Rows, states: Tensor) -> Tensor:
+    parts = torch.arange(len(rows.noisy), device=base.device).split(ROWS)
+    return torch.cat(
+        [base.predict(rows.noisy[i], rows.timesteps[i], states[rows.prompts[i]]) for i in parts]
+    )

@@ -1,0 +1,1 @@
+"""The note's claims, answered on the embedded world."""

@@ -1,0 +1,44 @@
+"""Computes the cells that are missing, side by side, each as soon as what it needs is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+
+from pti_pipeline.studies.claims.cells import Cell, read_cell, write_cell
+from pti_pipeline.studies.claims.grid import needs
+from pti_pipeline.studies.claims.trainings import chosen_pivot, compute
+
+
+def missing(cells: Sequence[Cell], folder: Path) -> list[Cell]:
+    """Cells without a file in ``folder``."""
+    return [cell for cell in cells if read_cell(folder, cell) is None]
+
+
+def compute_all(cells: Sequence[Cell], folder: Path, workers: int, quick: bool) -> Iterator[Cell]:
+    """Compute cells in the order given; yield each when its file is written."""
+    waiting, running = missing(cells, folder), dict[Future[None], Cell]()
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            while waiting or running:
+                ready = [c for c in waiting if not (n := needs(c)) or not missing([n], folder)]
+                for cell in ready[: workers - len(running)]:
+                    waiting.remove(cell)
+                    running[pool.submit(_compute, cell, folder, quick)] = cell
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    yield running.pop(future)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _compute(cell: Cell, folder: Path, quick: bool) -> None:
+    start, inversion = time.process_time(), needs(cell)
+    found = read_cell(folder, inversion) if inversion else None
+    result = compute(cell, chosen_pivot(found) if found else None, quick)
+    write_cell(folder, cell, result | {"cpu_seconds": time.process_time() - start})

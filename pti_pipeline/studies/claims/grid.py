@@ -1,0 +1,70 @@
+"""Which cells answer the claims, in the order in which they are computed."""
+
+from __future__ import annotations
+
+from pti_pipeline.studies.claims.cells import Cell
+from pti_pipeline.world.subjects import CHARACTERS
+
+SUBJECTS = tuple(who.name for who in CHARACTERS[:5])
+SEEDS = (0, 1, 2)
+REPEATED, MORE_SEEDS = SUBJECTS[:2], (3, 4)
+"""Subjects, and further seeds, from which the limit's repeatability is told."""
+PICTURES = (2, 4, 16)
+"""Sizes of training folders beside the usual one."""
+CONSTANT = ("position", "scene")
+
+
+def main_cells(subject: str, seed: int) -> list[Cell]:
+    """One subject's inversions and the one run that is followed: claims 1 to 4."""
+    return [Cell("inversion", subject, seed), Cell("tuning", subject, seed)]
+
+
+def mechanism_cells(subject: str) -> list[Cell]:
+    """Tunings on more and fewer pictures, with and without a pivot, by twins alone: claim 5."""
+    cells = [Cell("tuning", subject, 0, inverted=False, sampled=False)]
+    for n in PICTURES:
+        cells += [
+            Cell("inversion", subject, 0, n, sampled=False),
+            Cell("tuning", subject, 0, n, sampled=False),
+            Cell("tuning", subject, 0, n, inverted=False, sampled=False),
+        ]
+    return cells
+
+
+def control_cells(subject: str) -> list[Cell]:
+    """Folders in which position or scene never changes: claim 5."""
+    return [
+        Cell(kind, subject, 0, constant=constant, sampled=False)
+        for constant in CONSTANT
+        for kind in ("inversion", "tuning")
+    ]
+
+
+def grid() -> list[Cell]:
+    """Every cell; the first parts say something of all claims, the later ones narrow intervals."""
+    first, *others = SEEDS
+    cells = [cell for subject in SUBJECTS for cell in main_cells(subject, first)]
+    cells += [cell for subject in SUBJECTS for cell in mechanism_cells(subject)]
+    cells += [Cell("sweep", subject, first) for subject in SUBJECTS]
+    cells += [c for seed in others for subject in SUBJECTS for c in main_cells(subject, seed)]
+    cells += [cell for subject in SUBJECTS for cell in control_cells(subject)]
+    cells += [c for subject in REPEATED for seed in MORE_SEEDS for c in main_cells(subject, seed)]
+    cells += [Cell("inversion", subject, first, vectors=4) for subject in SUBJECTS]
+    return cells
+
+
+def quick_grid() -> list[Cell]:
+    """One small cell of each kind."""
+    subject = SUBJECTS[0]
+    raw = Cell("tuning", subject, 0, 2, inverted=False, sampled=False)
+    return [*main_cells(subject, 0), Cell("sweep", subject, 0), raw]
+
+
+def needs(cell: Cell) -> Cell | None:
+    """Cell whose result a tuning starts from: the inversion of the same pictures."""
+    if cell.kind == "inversion" or not cell.inverted:
+        return None
+    sampled = cell.pictures == Cell.pictures and not cell.constant
+    return Cell(
+        "inversion", cell.subject, cell.seed, cell.pictures, True, cell.constant, 1, sampled
+    )

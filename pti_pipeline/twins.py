@@ -1,0 +1,101 @@
+"""Counterfactual twins: the training pictures with another position, pose or environment.
+
+What a model gained on a picture it would have gained on its twin too, if it had learnt the
+character alone. In the embedded world twins are rendered from the pictures' factors. Of photos they
+are made by moving, turning and cutting, which is weaker: a shift moves the environment too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pti_pipeline.data import Subject, fit
+from pti_pipeline.randomness import generator
+from pti_pipeline.world.record import read_factors
+from pti_pipeline.world.render import render
+from pti_pipeline.world.subjects import TWINS, twins
+
+Pictures = dict[str, Tensor]
+"""By kind, each (N, 3, S, S) in [-1, 1]: twin i is of training picture i."""
+
+ALL = "all"
+"""The kind of twins in which position, pose and environment are others."""
+
+SHIFT = 0.25
+"""Largest shift of a photo, as a share of its side."""
+SMALLEST_CUT = 0.6
+"""Smallest part of a photo's side that a cut leaves."""
+
+
+def twin_pictures(subject: Subject, images: Path) -> Pictures:
+    """Make one twin of each kind for every training picture.
+
+    Parameters
+    ----------
+    subject : Subject
+    images : Path
+        Its folder; ``factors.json`` in it says what was rendered.
+
+    Returns
+    -------
+    dict of str to Tensor, each of shape (N, 3, S, S), float32 in [-1, 1]
+        ``all``, ``position``, ``pose`` and, of renders, ``scene``.
+    """
+    factors = read_factors(images, subject.names)
+    if factors is None:
+        return photo_twins(subject.images)
+    with Image.open(images / subject.names[0]) as file:
+        drawn, side = file.width, subject.images.shape[-1]
+    kinds = {ALL: tuple(TWINS)} | {kind: (kind,) for kind in TWINS}
+    return {
+        kind: _signed([fit(Image.fromarray(p), side) for p in render(twins(factors, 0, *n), drawn)])
+        for kind, n in kinds.items()
+    }
+
+
+def photo_twins(images: Tensor) -> Pictures:
+    """Make twins of photos: shifted, mirrored, and both of these cut to a part."""
+    cut = _each(images, "cut", _cut)
+    return {
+        ALL: _each(cut.flip(-1), "all", _shift),
+        "position": _each(images, "position", _shift),
+        "pose": images.flip(-1),
+    }
+
+
+def _each(images: Tensor, stream: str, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    draws = [
+        torch.rand(3, generator=generator(0, f"twins/{stream}", i)) for i in range(len(images))
+    ]
+    return torch.stack([change(image, u) for image, u in zip(images, draws, strict=True)])
+
+
+def _shift(image: Tensor, draw: Tensor) -> Tensor:
+    """Move a picture (3, S, S) by up to :data:`SHIFT`, at least half of it; edges are repeated."""
+    side = image.shape[-1]
+    turn = draw[0] * 2 * torch.pi
+    reach = side * SHIFT * (0.5 + 0.5 * draw[1])
+    down, right = int(reach * turn.sin()), int(reach * turn.cos())
+    rows = (torch.arange(side) - down).clamp(0, side - 1)
+    columns = (torch.arange(side) - right).clamp(0, side - 1)
+    return image[:, rows][:, :, columns]
+
+
+def _cut(image: Tensor, draw: Tensor) -> Tensor:
+    """Enlarge a part of a picture (3, S, S)."""
+    side = image.shape[-1]
+    part = int(side * (SMALLEST_CUT + (1 - SMALLEST_CUT) * float(draw[0])))
+    top, left = (int(float(u) * (side - part)) for u in draw[1:])
+    window = image[None, :, top : top + part, left : left + part]
+    return torch.nn.functional.interpolate(window, side, mode="bilinear", antialias=True)[0]
+
+
+def _signed(pictures: Sequence[np.ndarray]) -> Tensor:
+    pixels = torch.from_numpy(np.stack(pictures))
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
