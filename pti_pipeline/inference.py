@@ -1,0 +1,78 @@
+"""Onsets, exponents and intervals: what curves over several subjects and seeds say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.floating]
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_over_subjects(groups: Mapping[str, Sequence[float]], rng: np.random.Generator) -> Estimate:
+    """Mean over subjects of their means over seeds, by bootstrap of subjects, then of seeds.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        Values of each subject's seeds.
+    """
+    subjects = [np.asarray(values, float) for values in groups.values()]
+    means = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        chosen = rng.integers(0, len(subjects), len(subjects))
+        means[draw] = np.mean([rng.choice(subjects[i], len(subjects[i])).mean() for i in chosen])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(np.mean([s.mean() for s in subjects])), float(low), float(high))
+
+
+def onset(distances: Values, gains: Values, share: float) -> float:
+    """Distance at which a gain first reaches a share of its largest; interpolated in the logarithm.
+
+    Parameters
+    ----------
+    distances, gains : ndarray, shape (n,)
+        By increasing distance.
+    share : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    float
+        NaN if the gain is never above 0, the first distance if it is there from the start.
+
+    Examples
+    --------
+    >>> round(onset(np.array([1.0, 10.0, 100.0]), np.array([0.0, 0.1, 1.0]), 0.05), 3)
+    3.162
+    """
+    top = gains.max()
+    if not top > 0:
+        return float("nan")
+    level = share * top
+    first = int(np.argmax(gains >= level))
+    if first == 0:
+        return float(distances[0])
+    x0, x1 = np.log10(distances[first - 1 : first + 1])
+    y0, y1 = gains[first - 1 : first + 1]
+    return float(10 ** (x0 + (x1 - x0) * (level - y0) / (y1 - y0)))
+
+
+def exponents(logs: Values, outcome: Values) -> Values:
+    """Slopes of log outcome in each column of ``logs`` (n, d), by least squares; shape (d,)."""
+    design = np.column_stack([logs, np.ones(len(logs))])
+    slopes: Values = np.linalg.lstsq(design, outcome, rcond=None)[0][:-1]
+    return slopes
