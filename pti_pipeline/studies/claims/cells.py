@@ -41,7 +41,7 @@ class Cell:
     kind: str
     subject: str
     seed: int
-    pictures: int = 8
+    pictures: int = 4
     inverted: bool = True
     constant: str = ""
     vectors: int = 1

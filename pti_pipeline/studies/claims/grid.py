@@ -9,25 +9,25 @@ SUBJECTS = tuple(who.name for who in CHARACTERS[:5])
 SEEDS = (0, 1, 2)
 REPEATED, MORE_SEEDS = SUBJECTS[:2], (3, 4)
 """Subjects, and further seeds, from which the limit's repeatability is told."""
-PICTURES = (2, 4, 16)
-"""Sizes of training folders beside the usual one."""
+MORE_PICTURES = 8
+"""Size of a second folder whose tunings are sampled too."""
+PICTURES = (2, 16)
+"""Sizes of further folders, followed by twins alone."""
 CONSTANT = ("position", "scene")
 
 
-def main_cells(subject: str, seed: int) -> list[Cell]:
+def main_cells(subject: str, seed: int, pictures: int = Cell.pictures) -> list[Cell]:
     """One subject's inversions and the one run that is followed: claims 1 to 4."""
-    return [Cell("inversion", subject, seed), Cell("tuning", subject, seed)]
+    return [Cell(kind, subject, seed, pictures) for kind in ("inversion", "tuning")]
 
 
 def mechanism_cells(subject: str) -> list[Cell]:
     """Tunings on more and fewer pictures, with and without a pivot, by twins alone: claim 5."""
-    cells = [Cell("tuning", subject, 0, inverted=False, sampled=False)]
+    sizes = (Cell.pictures, MORE_PICTURES, *PICTURES)
+    cells = [Cell("tuning", subject, 0, n, inverted=False, sampled=False) for n in sizes]
+    cells += main_cells(subject, 0, MORE_PICTURES)
     for n in PICTURES:
-        cells += [
-            Cell("inversion", subject, 0, n, sampled=False),
-            Cell("tuning", subject, 0, n, sampled=False),
-            Cell("tuning", subject, 0, n, inverted=False, sampled=False),
-        ]
+        cells += [Cell(k, subject, 0, n, sampled=False) for k in ("inversion", "tuning")]
     return cells
 
 
@@ -45,8 +45,8 @@ def grid() -> list[Cell]:
     first, *others = SEEDS
     cells = [cell for subject in SUBJECTS for cell in main_cells(subject, first)]
     cells += [cell for subject in SUBJECTS for cell in mechanism_cells(subject)]
-    cells += [Cell("sweep", subject, first) for subject in SUBJECTS]
     cells += [c for seed in others for subject in SUBJECTS for c in main_cells(subject, seed)]
+    cells += [Cell("sweep", subject, first) for subject in SUBJECTS]
     cells += [cell for subject in SUBJECTS for cell in control_cells(subject)]
     cells += [c for subject in REPEATED for seed in MORE_SEEDS for c in main_cells(subject, seed)]
     cells += [Cell("inversion", subject, first, vectors=4) for subject in SUBJECTS]
@@ -64,7 +64,7 @@ def needs(cell: Cell) -> Cell | None:
     """Cell whose result a tuning starts from: the inversion of the same pictures."""
     if cell.kind == "inversion" or not cell.inverted:
         return None
-    sampled = cell.pictures == Cell.pictures and not cell.constant
+    sampled = cell.pictures in (Cell.pictures, MORE_PICTURES) and not cell.constant
     return Cell(
         "inversion", cell.subject, cell.seed, cell.pictures, True, cell.constant, 1, sampled
     )

@@ -60,7 +60,7 @@ PLAIN_SAMPLES = {"inversion": 64, "tuning": 128, "sweep": 128}
 EDIT_SEEDS = 4
 GAIN = 0.9
 """Share of the inversion's gain that the pivot of a tuning must have."""
-SAMPLED = (1.0, 1.8, 3.2, 5.0, 8.0, 14.0)
+SAMPLED = (2.0, 4.0, 7.0, 11.0, 15.0, 20.0)
 """Distances at which a followed run's samples are drawn: the checkpoints nearest to these."""
 SCALES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.25)
 """Of the last LoRA, for the path that costs no training."""

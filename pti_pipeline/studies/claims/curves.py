@@ -1,0 +1,52 @@
+"""Curves of cells: gains of each factor, obedience and leak along the distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pti_pipeline import leak
+from pti_pipeline.studies.claims.cells import Result
+
+Values = NDArray[np.floating]
+
+FACTORS = ("appearance", "scene", "position", "pose")
+"""What a model can learn of a picture, and what twins tell apart."""
+
+
+def distances(rows: Sequence[Result]) -> Values:
+    """Distance of each row, shape (n,)."""
+    return np.array([row["distance"] for row in rows])
+
+
+def gain(result: Result, rows: Sequence[Result], factor: str) -> Values:
+    """Gain of a factor at each row, as a share of the base's loss on the training pictures.
+
+    That of appearance is on twins in which all else is another; that of others is what the
+    training pictures gained beyond twins in which only this is another.
+    """
+    before = {kind: np.mean(losses) for kind, losses in result["before"].items()}
+
+    def of(kind: str) -> Values:
+        now = np.array([np.mean(row["losses"][kind]) for row in rows])
+        return (before[kind] - now) / before["train"]
+
+    return of("all") if factor == "appearance" else of("train") - of(factor)
+
+
+def obedience(sample: Result, kinds: Sequence[str]) -> float:
+    """Mean share of samples that obey, over kinds of prompts."""
+    return float(np.mean([sample["obeyed"][kind] for kind in kinds]))
+
+
+def positions(sample: Result) -> Values:
+    """Positions of the plain samples in fractions of the side, shape (n, 2)."""
+    return np.array([sample["x"], sample["y"]]).T / 1000
+
+
+def nearness(sample: Result, scale: Result, training: Values) -> Values:
+    """Distance of each sample to the nearest training position, whitened by ``scale``'s."""
+    units = positions(scale)
+    return leak.nearest(leak.whiten(positions(sample), units), leak.whiten(training, units))

@@ -1,0 +1,60 @@
+"""The cells at hand, by kind, subject and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pti_pipeline.studies.claims.cells import Cell, Result, read_cell
+from pti_pipeline.studies.claims.grid import grid
+from pti_pipeline.world.subjects import views
+
+Groups = dict[str, list[float]]
+"""By subject, one value for each seed."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was computed so far, in ``folder``."""
+
+    folder: Path
+
+    @cached_property
+    def cells(self) -> dict[Cell, Result]:
+        """Every cell of the grid that has a file."""
+        found = {cell: read_cell(self.folder, cell) for cell in grid()}
+        return {cell: result for cell, result in found.items() if result is not None}
+
+    def of(self, **facts: object) -> dict[Cell, Result]:
+        """Cells with these fields."""
+        return {
+            cell: result
+            for cell, result in self.cells.items()
+            if all(getattr(cell, name) == value for name, value in facts.items())
+        }
+
+    def usual(self, kind: str) -> dict[Cell, Result]:
+        """Cells of the usual folder, with one vector, around a pivot, with samples."""
+        whole = {"constant": "", "vectors": 1, "inverted": True, "sampled": True}
+        return self.of(kind=kind, pictures=Cell.pictures, **whole)
+
+
+def by_subject(cells: dict[Cell, Result], value: Callable[[Cell, Result], float]) -> Groups:
+    """One number of each cell, grouped by subject; cells that have none are left out."""
+    groups: Groups = {}
+    for cell, result in cells.items():
+        number = value(cell, result)
+        if np.isfinite(number):
+            groups.setdefault(cell.subject, []).append(number)
+    return groups
+
+
+def training_positions(cell: Cell) -> NDArray[np.floating]:
+    """Where the character stands in the training pictures, in fractions of the side; (n, 2)."""
+    factors = views(cell.character, cell.pictures, constant=cell.constant)
+    return np.stack([factors.x, factors.y], 1)
