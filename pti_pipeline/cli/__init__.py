@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pti_pipeline import __version__
+from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.options import (
     executing,
     find_folder,
@@ -95,7 +96,9 @@ def main_command(**options: Any) -> None:
     )
 
 
-for command in (invert, finetune, sweep, pack, evaluate, select, register, generate, world):
+for command in (invert, finetune, sweep, pack, evaluate, select, register, generate):
+    main.add_command(command)
+for command in (claims, world):
     main.add_command(command)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
+from pti_pipeline.machine import cores
 from pti_pipeline.studies.claims.cells import Cell, read_cell, write_cell
 from pti_pipeline.studies.claims.grid import needs
-from pti_pipeline.studies.claims.trainings import chosen_pivot, compute
+from pti_pipeline.studies.claims.trainings import FULL, QUICK, chosen_pivot, compute
 
 
 def missing(cells: Sequence[Cell], folder: Path) -> list[Cell]:
@@ -40,5 +43,14 @@ def compute_all(cells: Sequence[Cell], folder: Path, workers: int, quick: bool) 
 def _compute(cell: Cell, folder: Path, quick: bool) -> None:
     start, inversion = time.process_time(), needs(cell)
     found = read_cell(folder, inversion) if inversion else None
-    result = compute(cell, chosen_pivot(found) if found else None, quick)
-    write_cell(folder, cell, result | {"cpu_seconds": time.process_time() - start})
+    result = compute(cell, chosen_pivot(found) if found else None, QUICK if quick else FULL)
+    spent = {"cpu_seconds": time.process_time() - start, "made": origin()}
+    write_cell(folder, cell, result | spent)
+
+
+def origin() -> dict[str, str]:
+    """Tell the commit of the code, where it is a checkout, and the machine."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    commit = asked.stdout.strip() or "unknown"
+    return {"commit": commit, "machine": f"{platform.machine()}, {cores()} cores"}

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pti_pipeline import leak
+from pti_pipeline.inference import onset
 from pti_pipeline.studies.claims.cells import Result
 
 Values = NDArray[np.floating]
 
 FACTORS = ("appearance", "scene", "position", "pose")
 """What a model can learn of a picture, and what twins tell apart."""
+ONSET = 0.1
+"""Share of its largest gain at which a factor counts as being learnt."""
 
 
 def distances(rows: Sequence[Result]) -> Values:
@@ -44,6 +47,23 @@ def obedience(sample: Result, kinds: Sequence[str]) -> float:
 def positions(sample: Result) -> Values:
     """Positions of the plain samples in fractions of the side, shape (n, 2)."""
     return np.array([sample["x"], sample["y"]]).T / 1000
+
+
+def onset_of(result: Result, factor: str, share: float) -> float:
+    """Distance at which a followed run's gain of a factor reaches a share of its largest."""
+    rows = result["runs"][0]["probes"]
+    return onset(distances(rows), gain(result, rows, factor), share)
+
+
+def ends(result: Result) -> list[Result]:
+    """Runs of a cell that did not diverge."""
+    return [run for run in result["runs"] if not run["diverged"]]
+
+
+def followed(result: Result) -> list[Result]:
+    """Samples of a followed run, by increasing distance."""
+    rows: list[Result] = result["runs"][0]["samples"]
+    return rows
 
 
 def nearness(sample: Result, scale: Result, training: Values) -> Values:

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pti_pipeline.studies.claims.cells import Cell, Result, read_cell
+from pti_pipeline.studies.claims.curves import ONSET, onset_of
 from pti_pipeline.studies.claims.grid import grid
+from pti_pipeline.world.factors import Factors
 from pti_pipeline.world.subjects import views
 
 Groups = dict[str, list[float]]
@@ -29,6 +31,15 @@ class Evidence:
         """Every cell of the grid that has a file."""
         found = {cell: read_cell(self.folder, cell) for cell in grid()}
         return {cell: result for cell, result in found.items() if result is not None}
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Commits and machines that computed the cells."""
+        made = [result["made"] for result in self.cells.values()]
+        return {
+            name: "; ".join(sorted({origin[name] for origin in made}))
+            for name in ("commit", "machine")
+        }
 
     def of(self, **facts: object) -> dict[Cell, Result]:
         """Cells with these fields."""
@@ -54,7 +65,17 @@ def by_subject(cells: dict[Cell, Result], value: Callable[[Cell, Result], float]
     return groups
 
 
+def onsets(cells: dict[Cell, Result], factor: str) -> Groups:
+    """Logarithm of the distance at which each followed run starts to learn a factor."""
+    return by_subject(cells, lambda _, r: float(np.log10(onset_of(r, factor, ONSET))))
+
+
+def training_factors(cell: Cell) -> Factors:
+    """Factors of a cell's training pictures."""
+    return views(cell.character, cell.pictures, constant=cell.constant)
+
+
 def training_positions(cell: Cell) -> NDArray[np.floating]:
     """Where the character stands in the training pictures, in fractions of the side; (n, 2)."""
-    factors = views(cell.character, cell.pictures, constant=cell.constant)
+    factors = training_factors(cell)
     return np.stack([factors.x, factors.y], 1)

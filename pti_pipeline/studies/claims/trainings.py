@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,15 +49,11 @@ from pti_pipeline.world.subjects import views
 
 TOKEN = "<character>"
 INVERSION_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+PIVOT_LRS = (1e-3, 3e-3)
+"""Of inversions that only serve a tuning."""
 TUNING_LR = 1e-3
 """Of the one run whose checkpoints are the curve."""
 SWEEP_LRS = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3)
-PIVOT_LRS = (1e-3, 3e-3)
-"""Of inversions that only serve a tuning."""
-PROBES = {"inversion": 12, "tuning": 24, "sweep": 12}
-"""Steps at which twins are read and functions compared."""
-PLAIN_SAMPLES = {"inversion": 64, "tuning": 128, "sweep": 128}
-EDIT_SEEDS = 4
 GAIN = 0.9
 """Share of the inversion's gain that the pivot of a tuning must have."""
 SAMPLED = (2.0, 4.0, 7.0, 11.0, 15.0, 20.0)
@@ -73,6 +69,52 @@ Samples = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How much is done for a cell.
+
+    Attributes
+    ----------
+    steps : int
+        Of every training.
+    probes : dict of str to int
+        Steps at which twins are read and functions compared, by kind of cell.
+    samples : dict of str to int
+        Plain samples of each point, by kind of cell.
+    edit_seeds : int
+        Samples of each edit prompt.
+    rates : int
+        Learning rates of a sweep.
+    how : SampleSettings
+    """
+
+    steps: int
+    probes: Mapping[str, int]
+    samples: Mapping[str, int]
+    edit_seeds: int
+    rates: int
+    how: SampleSettings
+
+
+FULL = Effort(
+    STEPS,
+    {"inversion": 12, "tuning": 24, "sweep": 12},
+    {"inversion": 64, "tuning": 128, "sweep": 128},
+    edit_seeds=4,
+    rates=6,
+    how=SampleSettings(),
+)
+QUICK = Effort(
+    8,
+    {"inversion": 2, "tuning": 3, "sweep": 2},
+    {"inversion": 8, "tuning": 8, "sweep": 8},
+    edit_seeds=1,
+    rates=2,
+    how=SampleSettings(steps=3),
+)
+"""Shows that it runs; decides nothing."""
+
+
+@dataclass(frozen=True)
 class Bench:
     """What every computation of a cell needs."""
 
@@ -80,12 +122,10 @@ class Bench:
     base: BaseModel
     subject: Subject
     probe: Probe
-    steps: int
-    samples: int
-    edits: int
+    effort: Effort
 
 
-def compute(cell: Cell, pivot: Sequence[Sequence[float]] | None, quick: bool = False) -> Result:
+def compute(cell: Cell, pivot: Sequence[Sequence[float]] | None, effort: Effort = FULL) -> Result:
     """Compute a cell.
 
     Parameters
@@ -93,11 +133,10 @@ def compute(cell: Cell, pivot: Sequence[Sequence[float]] | None, quick: bool = F
     cell : Cell
     pivot : sequence of vectors, optional
         Of a tuning around a pivot: what its inversion's cell chose.
-    quick : bool
-        Few steps and samples: shows that it runs, decides nothing.
+    effort : Effort
     """
     torch.set_num_threads(1)
-    bench = _bench(cell, *((12, 8, 1) if quick else (STEPS, PLAIN_SAMPLES[cell.kind], EDIT_SEEDS)))
+    bench = _bench(cell, effort)
     if cell.kind == "inversion":
         return _inversion(bench)
     vectors = torch.tensor(pivot) if pivot is not None else None
@@ -111,7 +150,7 @@ def _base() -> BaseModel:
     return load("world", "cpu")
 
 
-def _bench(cell: Cell, steps: int, samples: int, edits: int) -> Bench:
+def _bench(cell: Cell, effort: Effort) -> Bench:
     base, who = _base(), cell.character
     with TemporaryDirectory() as folder:
         factors = views(who, cell.pictures, constant=cell.constant)
@@ -120,22 +159,22 @@ def _bench(cell: Cell, steps: int, samples: int, edits: int) -> Bench:
         twins = twin_pictures(subject, Path(folder))
     families = FAMILIES[:1] if cell.kind == "inversion" else FAMILIES
     probe = build_probe(base, subject, twins, TOKEN, cell.vectors, who.species, families)
-    return Bench(cell, base, subject, probe, steps, samples, edits)
+    return Bench(cell, base, subject, probe, effort)
 
 
 def _inversion(bench: Bench) -> Result:
     """Invert at every learning rate in one pass; measure each at its end and along the way."""
     base, cell = bench.base, bench.cell
     experiments = [
-        InvertSettings(lr=lr, steps=bench.steps, seed=cell.seed, vectors=cell.vectors)
-        for lr in (INVERSION_LRS if cell.sampled else PIVOT_LRS)
+        InvertSettings(lr=lr, steps=bench.effort.steps, seed=cell.seed, vectors=cell.vectors)
+        for lr in (INVERSION_LRS if cell.sampled else PIVOT_LRS)[: bench.effort.rates]
     ]
     row = base.initializer_row(cell.character.species)
     vectors = row.expand(len(experiments), cell.vectors, -1).clone()
     material = prepare(base, bench.subject, placeholder_tokens(TOKEN, cell.vectors))
     before = read(base, bench.probe, encode_probe(base, bench.probe, None))
     marks, points = (
-        probe_steps(bench.steps, PROBES[cell.kind]),
+        probe_steps(bench.effort.steps, bench.effort.probes[cell.kind]),
         [list[Result]() for _ in experiments],
     )
     for moment in invert(base, material, vectors, experiments):
@@ -170,8 +209,8 @@ def chosen_pivot(result: Result) -> list[list[float]]:
 def _tuning(bench: Bench, vectors: Tensor) -> Result:
     """Tune at one rate and follow its checkpoints, or at several and look at each at its end."""
     base, cell = bench.base, bench.cell
-    lrs = (TUNING_LR,) if cell.kind == "tuning" else SWEEP_LRS
-    experiments = [FinetuneSettings(lr=lr, steps=bench.steps, seed=cell.seed) for lr in lrs]
+    lrs = (TUNING_LR,) if cell.kind == "tuning" else SWEEP_LRS[: bench.effort.rates]
+    experiments = [FinetuneSettings(lr=lr, steps=bench.effort.steps, seed=cell.seed) for lr in lrs]
     pivot = Pivot(TOKEN, cell.character.species, vectors, vectors)
     who = Characters(TOKEN, vectors[None])
     material = prepare(base, bench.subject, placeholder_tokens(TOKEN, len(vectors)))
@@ -185,7 +224,7 @@ def _tuning(bench: Bench, vectors: Tensor) -> Result:
     adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
     try:
         marks, points = (
-            probe_steps(bench.steps, PROBES[cell.kind]),
+            probe_steps(bench.effort.steps, bench.effort.probes[cell.kind]),
             [list[Result]() for _ in experiments],
         )
         kept: list[tuple[int, float, list[Tensor]]] = []
@@ -265,22 +304,25 @@ def _sampled(bench: Bench, who: Characters | None) -> Result:
 
     ``who`` is None for the class word, whose samples cells of one subject and seed share.
     """
-    cell, size = bench.cell, (bench.samples, bench.edits)
+    cell, effort = bench.cell, bench.effort
+    size = effort.samples[cell.kind], effort.edit_seeds, effort.how
     if who is None:
         plain, edited = _class_word_samples(cell.character.species, cell.seed, *size)
     else:
         plain, edited = _samples(who, cell.seed, *size)
     training = load_reader().read(bench.subject.images)
-    return read_samples(plain, edited, training, bench.edits)
+    return read_samples(plain, edited, training, effort.edit_seeds)
 
 
 @lru_cache
-def _class_word_samples(word: str, seed: int, samples: int, edits: int) -> Samples:
-    return _samples(class_word(word), seed, samples, edits)
+def _class_word_samples(
+    word: str, seed: int, samples: int, edits: int, how: SampleSettings
+) -> Samples:
+    return _samples(class_word(word), seed, samples, edits, how)
 
 
-def _samples(who: Characters, seed: int, samples: int, edits: int) -> Samples:
-    base, reader, how, first = _base(), load_reader(), SampleSettings(), BLOCK * seed
+def _samples(who: Characters, seed: int, samples: int, edits: int, how: SampleSettings) -> Samples:
+    base, reader, first = _base(), load_reader(), BLOCK * seed
     seeds = range(first, first + samples)
     plain = draw(base, who, [PLAIN] * samples, seeds, how)[0]
     prompts = [text for text in PROMPTS for _ in range(edits)]

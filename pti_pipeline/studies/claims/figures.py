@@ -1,0 +1,96 @@
+"""Figures of the claims: what each one's cells show, subject by subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pti_pipeline.studies.claims.cells import Result
+from pti_pipeline.studies.claims.curves import FACTORS, distances, ends, gain, obedience
+from pti_pipeline.studies.claims.evidence import Evidence
+from pti_pipeline.studies.claims.prompts import KINDS
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+"""Okabe & Ito's, told apart by colour-blind readers."""
+MARKERS = ("o", "s", "^", "D", "v")
+Curve = tuple[Sequence[Result], NDArray[np.floating]]
+"""Rows with distances, and a value at each."""
+GRID, INK = "#d9d9e0", "#2b2b33"
+
+
+def inversion_figure(evidence: Evidence) -> Figure | None:
+    """Gain on twins, and obedience by kind of prompt, against the inversion's distance."""
+    cells = evidence.usual("inversion")
+    if not cells:
+        return None
+    figure = Figure(figsize=(9.6, 3.4), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ended = [(result, ends(result)) for result in cells.values()]
+    last = [(result, [run["probes"][-1] for run in runs]) for result, runs in ended]
+    gains = [(rows, gain(result, rows, "appearance")) for result, rows in last]
+    _average(left, gains, 0, "appearance gain on twins")
+    for i, kind in enumerate(KINDS):
+        curves = []
+        for result, runs in ended:
+            usual = obedience(result["reference"]["class"], [kind])
+            values = np.array([obedience(run["samples"], [kind]) - usual for run in runs])
+            curves.append(([run["probes"][-1] for run in runs], values))
+        _average(right, curves, i, f"{kind} prompts")
+    right.axhline(0, color=INK, linewidth=0.8, linestyle=":")
+    _dress(left, "gain, share of the base's loss")
+    _dress(right, "obedience less the class word's")
+    return figure
+
+
+def order_figure(evidence: Evidence) -> Figure | None:
+    """Gains of each factor, as shares of their largest, against the tuning's distance."""
+    cells = evidence.usual("tuning")
+    if not cells:
+        return None
+    subjects = list(dict.fromkeys(cell.subject for cell in cells))
+    figure = Figure(figsize=(2.4 * len(subjects) + 0.6, 3.0), dpi=150, layout="constrained")
+    for axes, subject in zip(
+        np.atleast_1d(figure.subplots(1, len(subjects), sharey=True)), subjects, strict=True
+    ):
+        for i, factor in enumerate(FACTORS):
+            curves = []
+            for cell, result in cells.items():
+                if cell.subject == subject:
+                    rows = result["runs"][0]["probes"]
+                    values = gain(result, rows, factor)
+                    curves.append((rows, values / values.max()))
+            _average(axes, curves, i, factor)
+        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
+        _dress(axes, "gain, share of its largest" if subject == subjects[0] else "", subject)
+        axes.set_ylim(-1, 1.1)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Evidence], Figure | None]] = {
+    "inversion": inversion_figure,
+    "order": order_figure,
+}
+"""By the name of the file."""
+
+
+def _average(axes: Axes, curves: Sequence[Curve], i: int, label: str) -> None:
+    """Draw a mean curve over cells (log distances averaged point by point), and each thinly."""
+    for rows, values in curves:
+        axes.plot(distances(rows), values, color=COLORS[i], linewidth=0.6, alpha=0.35)
+    n = min(len(values) for _, values in curves)
+    x = 10 ** np.mean([np.log10(distances(rows))[:n] for rows, _ in curves], 0)
+    y = np.mean([values[:n] for _, values in curves], 0)
+    axes.plot(x, y, color=COLORS[i], marker=MARKERS[i], markersize=3.5, linewidth=1.6, label=label)
+
+
+def _dress(axes: Axes, label: str, title: str = "") -> None:
+    axes.set(xscale="log", xlabel="distance travelled (L2)", ylabel=label)
+    axes.set_title(title, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=7)
+    axes.grid(color=GRID, linewidth=0.5)
+    axes.legend(fontsize=7, frameon=False)

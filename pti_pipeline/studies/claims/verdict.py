@@ -1,0 +1,75 @@
+"""What the cells say of a claim, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from pti_pipeline.inference import Estimate, mean_over_subjects
+from pti_pipeline.randomness import numpy_generator
+from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.studies.claims.evidence import Groups
+
+MARGIN = 0.05
+"""Loss of editability that still counts as none."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the cells say of a claim.
+
+    Attributes
+    ----------
+    name, claim : str
+        Its short name, and what is claimed.
+    verdict : str
+        ``supported``, ``not supported`` or ``undecided``.
+    estimate : Estimate
+        Of ``unit``, with its 95 % interval over subjects and seeds.
+    subjects, seeds, samples : int
+        How many stand behind it.
+    details : mapping of str to float or Estimate
+        Further numbers.
+    """
+
+    name: str
+    claim: str
+    verdict: str
+    unit: str
+    estimate: Estimate
+    subjects: int
+    seeds: int
+    samples: int
+    details: Mapping[str, float | Estimate] = field(default_factory=dict)
+
+
+def said(supported: bool, refused: bool) -> str:
+    """Name a verdict: what is neither supported nor refused is undecided."""
+    return "supported" if supported else "not supported" if refused else "undecided"
+
+
+def pooled(groups: Groups, stream: str) -> Estimate:
+    """Mean over subjects with its interval; ``stream`` seeds the bootstrap."""
+    return mean_over_subjects(groups, numpy_generator(0, f"claims/{stream}", 0))
+
+
+def power(logs: Estimate) -> Estimate:
+    """Turn decimal logarithms back."""
+    return Estimate(10**logs.value, 10**logs.low, 10**logs.high)
+
+
+def counts(cells: dict[Cell, Result]) -> tuple[int, int, int]:
+    """Subjects, most seeds of one, and samples read."""
+    subjects = {cell.subject for cell in cells}
+    seeds = max(len({c.seed for c in cells if c.subject == s}) for s in subjects)
+    drawn = chain.from_iterable(_drawn(result) for result in cells.values())
+    return len(subjects), seeds, sum(len(sample["x"]) for sample in drawn)
+
+
+def _drawn(result: Result) -> Sequence[Result]:
+    rows: list[Result] = list(result["reference"].values())
+    for run in result["runs"]:
+        samples = run.get("samples", [])
+        rows += samples if isinstance(samples, list) else [samples]
+    return rows
