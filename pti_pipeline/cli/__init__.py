@@ -16,7 +16,7 @@ import click
 
 from pti_pipeline import __version__
 from pti_pipeline.cli.options import executing, find_folder, option, place, subject, training
-from pti_pipeline.cli.results import evaluate, generate, register, select
+from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, pack, sweep
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
@@ -86,7 +86,7 @@ def main_command(**options: Any) -> None:
     )
 
 
-for command in (invert, finetune, sweep, pack, evaluate, select, register, generate, world):
+for command in (invert, finetune, sweep, pack, evaluate, select, register, report, generate, world):
     main.add_command(command)
 
 
