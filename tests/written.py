@@ -49,9 +49,20 @@ def write_study(token="<x>", *, lrs=LRS, stages=("invert", "finetune"), note="",
 
 
 def _write_run(
-    stage, study, sweep, index, lr, *, measured=True, images=True, twins=False, diverged=-1, name=""
+    stage,
+    study,
+    sweep,
+    index,
+    lr,
+    *,
+    measured=True,
+    images=True,
+    twins=False,
+    diverged=-1,
+    name="",
+    seed=0,
 ):
-    """Write a training: of learning rate ``index``, diverged if that is its number."""
+    """Write the training of learning rate ``index``, diverged if that is its number."""
     tags = {
         "pti.step": stage,
         "pti.study": study,
@@ -61,7 +72,7 @@ def _write_run(
         "pti.base_fingerprint": "b" * 64,
         "pti.data_fingerprint": "d" * 64,
     }
-    params = {"lr": lr, "seed": 0, "steps": STEPS[-1]}
+    params = {"lr": lr, "seed": seed, "steps": STEPS[-1]}
     with open_run(name or f"{stage} lr={lr:g} seed=0", params, tags) as run:
         for step in STEPS:
             distance = DISTANCES[stage] * 3**index * step / STEPS[-1]

@@ -70,6 +70,7 @@ def gains_section(study: Study) -> Html:
         "section",
         el("h2", "What the LoRA learns first"),
         chart(panel) if panel else el("p", absent, class_="absent"),
+        el("p", "distance travelled by the LoRA (L2, logarithmic)", class_="axis") if panel else "",
         id="gains",
     )
 
@@ -94,7 +95,7 @@ def _stops(stage: Stage) -> list[tuple[Trained, Drawn]]:
 
 def _stop(study: Study, stage: Stage, run: Trained, drawn: Drawn, at: float) -> Html:
     last = drawn is run.samples[-1]
-    title = f"lr {run.lr}, step {drawn.step}, distance {number(drawn.distance)}"
+    title = f"{stage.label(run)}, step {drawn.step}, distance {number(drawn.distance)}"
     text = "not measured here" if not (last and run.measured) else _values(stage, run)
     chosen = last and run.id == stage.choice
     shown = ", ".join(filled(study, prompt) for prompt in study.prompts)

@@ -49,7 +49,7 @@ def matrix_figure(study: Study) -> Figure:
     table = figure.subplots(len(lines), count, squeeze=False)
     for (stage, run), axes in zip(lines, table, strict=True):
         chosen = run.id == stage.choice
-        label = f"{NAMES[stage.key]}, lr {run.lr}\ndistance {number(run.distance)}"
+        label = f"{NAMES[stage.key]}, {stage.label(run)}\ndistance {number(run.distance)}"
         label += f"\n{stage.target}" if chosen else ""
         for place, part in zip(axes, rows(run.samples[-1].grid, count), strict=True):
             place.imshow(part)

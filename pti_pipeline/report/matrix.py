@@ -38,7 +38,7 @@ def _matrix(study: Study, stage: Stage) -> Html:
     for run in drawn:
         chosen = run.id == stage.choice
         note = stage.target if chosen else run.state if run.state != "finished" else ""
-        label = [el("b", f"lr {run.lr}"), " ", el("span", f"distance {number(run.distance)}")]
+        label = [el("b", stage.label(run)), " ", el("span", f"distance {number(run.distance)}")]
         label += [" ", el("em", note)] if note else []
         cells = [
             el("td", el("img", src=data_uri(block(part), CELL), alt=_alt(study, run, prompt)))

@@ -82,12 +82,12 @@ def stage_panels(stage: Stage) -> list[Panel]:
         *_curves(stage, "reconstruction", 0, stage.reconstruction),
         *_curves(stage, "editability", 1, "editability/relative"),
     ]
-    what = "appearance read back, share" if read else "gain of the bank loss, share"
+    what = "appearance read back" if read else "share of the bank loss gained"
     panels = [
         _panel(
             stage,
             "Reconstruction and editability",
-            f"reconstruction: {what}; editability: share of what the {stage.reference} obeys",
+            f"{what}; prompts obeyed, relative to the {stage.reference}",
             shares,
             (0.0, 1.0 if read else 0.1),
         ),
@@ -130,7 +130,8 @@ def gains_panel(stage: Stage) -> Panel | None:
     peak = max(max(ys), -min(ys), 1e-6)
     return Panel(
         "Gains along the tuning",
-        "loss of the base less that of the tuned model, on twins that share one factor; 0 = none",
+        "share of the base's loss: appearance on twins that share only the character, the others "
+        "on the training pictures beyond twins that differ in this alone; thin: the other runs",
         curves,
         log_axis([point.x for point in points]),
         linear_axis(ys, min(0.0, -0.1 * peak), 0.5 * peak),

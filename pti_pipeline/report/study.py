@@ -15,6 +15,9 @@ Picture = NDArray[np.uint8]
 GAINS = ("twins/appearance", "twins/position", "twins/pose", "twins/scene")
 """Metrics whose histories the panel of gains draws."""
 
+UNLIMITED = ("no limit", "even the nearest")
+"""How the reason of a choice begins that is no limit, but the end of the range."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -113,6 +116,11 @@ class Stage:
         """The chosen run."""
         return next((run for run in self.runs if run.id == self.choice), None)
 
+    def label(self, run: Trained) -> str:
+        """Tell a run from the stage's others by learning rate, and by seed if there are several."""
+        several = len({other.seed for other in self.runs}) > 1
+        return f"lr {run.lr}, seed {run.seed}" if several else f"lr {run.lr}"
+
     @property
     def reconstruction(self) -> str:
         """The metric shown as reconstruction: appearance where a reader could read it."""
@@ -133,7 +141,9 @@ class Stage:
 
     @property
     def target(self) -> str:
-        """What the stage's choice is called."""
+        """What the stage's choice is called: ``chosen`` where ``select`` found no limit."""
+        if self.reason.startswith(UNLIMITED):
+            return "chosen"
         return {"invert": "knee", "finetune": "limit"}[self.key]
 
 

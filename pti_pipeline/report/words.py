@@ -71,7 +71,7 @@ def _open(stage: Stage) -> list[str]:
     if not run.measured:
         return [f"The {what} was not evaluated."]
     auc = f"leak/{stage.against}_auc"
-    found = []
+    found = [f"The {what}: {stage.reason}."] if stage.target == "chosen" else []
     if not math.isfinite(run.value(auc)):
         found.append(
             f"Leak, editability and diversity of the {what} are unknown: "
@@ -91,7 +91,7 @@ def _open(stage: Stage) -> list[str]:
 def verdict(stage: Stage, run: Trained) -> str:
     """Say whether a run was chosen and, if not, what speaks against it."""
     if run.id == stage.choice:
-        return f"chosen: the {stage.target}"
+        return "chosen" if stage.target == "chosen" else f"chosen: the {stage.target}"
     if run.state != "finished":
         return run.trouble or run.state
     if not run.measured:

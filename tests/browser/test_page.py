@@ -81,15 +81,10 @@ def test_keys_move_picture_and_marker_together(files, tab, stage, width):
 
 def test_a_drag_shows_the_nearest_grid_and_the_thumb_stands_under_the_marker(files, tab):
     tab.open(files / "study.html", 1280)
-    box = tab.evaluate(
-        "(() => { const b = document.querySelector('#invert input').getBoundingClientRect();"
-        "return [b.x, b.y + b.height / 2 , b.width] })()"
-    )
-    place = {"x": box[0] + 0.93 * box[2], "y": box[1] - tab.evaluate("window.scrollY")}
-    tab.evaluate("document.querySelector('#invert input').scrollIntoView({block: 'center'})")
-    place["y"] = tab.evaluate(
-        "document.querySelector('#invert input').getBoundingClientRect().y + 14"
-    )
+    slider = "document.querySelector('#invert input')"
+    tab.evaluate(f"{slider}.scrollIntoView({{block: 'center'}})")
+    box = tab.evaluate(f"(b => [b.x, b.y, b.width, b.height])({slider}.getBoundingClientRect())")
+    place = {"x": box[0] + 0.93 * box[2], "y": box[1] + box[3] / 2}
     for kind in ("mousePressed", "mouseReleased"):
         tab.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
     assert "lr 0.01, step 20" in tab.evaluate(
@@ -101,9 +96,8 @@ def test_a_drag_shows_the_nearest_grid_and_the_thumb_stands_under_the_marker(fil
 
 def test_a_click_on_a_point_shows_its_samples(files, tab):
     tab.open(files / "study.html", 1280)
-    tab.evaluate(
-        "document.querySelector('#invert .point.s0[data-run]').dispatchEvent(new MouseEvent('click'))"
-    )
+    point = "document.querySelector('#invert .point.s0[data-run]')"
+    tab.evaluate(f"{point}.dispatchEvent(new MouseEvent('click'))")
     assert "lr 0.001, step 20" in tab.evaluate(
         "document.querySelector('#invert .stop.on').innerText"
     )

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -331,11 +332,27 @@ def test_a_study_without_pictures_says_so(shop):
     assert "no sample grids were logged" in root.one("section", id="matrix").text
 
 
-def test_one_learning_rate_is_enough(shop):
-    study, root = told(shop, lrs=(0.003,))
+def test_one_learning_rate_is_enough_and_the_end_of_the_range_is_not_called_a_limit(shop):
+    reason = "no limit in this range up to distance 1: extend the sweep"
+    study, root = told(shop, lrs=(0.003,), note=f"**name** ({'a' * 32}): {reason}.")
+    marks = root.one("section", id="finetune").all("text", class_="chosen")
+    assert [mark.text for mark in marks] == ["chosen 1"] * 3
+    assert f"The LoRA: {reason}." in root.one("section", id="open").text
     panel = stage_panels(study.invert)[0]
     assert panel.x.low < 0.1 < panel.x.high
     assert len(root.one("section", id="invert").all("figure", class_="stop")) == 2
+
+
+def test_seeds_have_a_curve_each_and_are_told_apart(whole):
+    study, _ = whole
+    other = [replace(run, id=f"{run.id}-", seed="1") for run in study.invert.runs]
+    stage = replace(study.invert, runs=[*study.invert.runs, *other])
+    curves = stage_panels(stage)[0].curves
+    assert [c.label for c in curves] == ["reconstruction"] * 2 + ["editability"] * 2
+    assert [len(c.points) for c in curves] == [3] * 4
+    root = Tree(page(replace(study, invert=stage))).root
+    assert len(root.one("section", id="invert").all("ul", class_="legend")[0].all("li")) == 2
+    assert "lr 0.003, seed 1" in root.one("section", id="matrix").text
 
 
 def test_a_study_that_ended_early_shows_what_there_is(shop):
