@@ -25,7 +25,7 @@ from pti_pipeline.cli.options import (
     training,
     watching,
 )
-from pti_pipeline.cli.results import evaluate, generate, register, select
+from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, pack, sweep
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
@@ -96,7 +96,7 @@ def main_command(**options: Any) -> None:
     )
 
 
-for command in (invert, finetune, sweep, pack, evaluate, select, register, generate):
+for command in (invert, finetune, sweep, pack, evaluate, select, register, report, generate):
     main.add_command(command)
 for command in (claims, world):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""The commands that follow a training: ``pti evaluate``, ``select``, ``register``, ``generate``."""
+"""The commands that follow a training: ``pti evaluate``, ``select`` and so on."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def register(**o: Any) -> None:
 
     name, version = register(o["run"], o["name"], o["alias"], o["study"])
     click.echo(f"Registered as models:/{name}@{o['alias']}, version {version}.")
+
+
+@click.command()
+@click.option("--run", required=True, help="Run id of a study (of main).")
+@option("output", "report", "Folder for the page and its figures.")
+def report(**o: Any) -> None:
+    """Write a study's report: one HTML page that needs no network, and its figures as PNG.
+
+    They are logged under report/ of the study's run too.
+    """
+    from pti_pipeline.steps.report import report
+
+    folder = Path(o["output"])
+    report(o["run"], folder)
+    click.echo(f"Report in {folder / 'index.html'}.")
 
 
 @click.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import BaseSettings
 from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.steps.report import report
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
@@ -97,7 +98,8 @@ def main(plan: Plan) -> str:
         table = _table(chosen, model, version, plan.alias, time.monotonic() - clock)
         run.log_text(table, "report.md")
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
-        return table
+    # the run has ended: whatever happens to its report, the study stands
+    return f"{table}\nReport:   {report(run.id)}"
 
 
 def _step(step: str, study: str, options: dict[str, object]) -> None:

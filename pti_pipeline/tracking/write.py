@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from mlflow.entities import Metric, RunTag
 
@@ -31,3 +32,10 @@ def end_lost(runs: Iterable[Found]) -> None:
         if run.status == "RUNNING":
             add_tags(run, {"pti.error_code": "E905", "pti.error": "its process died"})
             client.set_terminated(run.id, "FAILED")
+
+
+def add_files(run: Found, folder: Path, path: str) -> str:
+    """Log a folder's files under ``path``; return where the store keeps them."""
+    client = connect()
+    client.log_artifacts(run.id, str(folder), path)
+    return f"{client.get_run(run.id).info.artifact_uri}/{path}"

@@ -94,6 +94,7 @@ def broken(tmp_path):
         (["finetune", "--pivot=" + "0" * 32], "E210", 2),
         (["finetune", "--pivot=nonsense"], "E210", 2),
         (["evaluate", "--run=" + "0" * 32], "E210", 2),
+        (["report", "--run=" + "0" * 32], "E210", 2),
         (["generate", "--model=nothing"], "E216", 2),
         (["generate", "--model=models:/nothing@champion"], "E408", 4),
         (["world", "render", "--factors=species=dog"], "E217", 2),

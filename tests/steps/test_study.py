@@ -64,11 +64,26 @@ def test_the_closing_table_tells_what_was_chosen(study):
     assert "mlflow ui --backend-store-uri" in output
 
 
+def test_the_study_ends_with_its_report(study):
+    _, output = study
+    (main,) = find_runs(step="main")
+    logged = {f.path for f in MlflowClient().list_artifacts(main.id, "report")}
+    assert "report/index.html" in logged and len(logged) == 5
+    place = output.split("Report:   ")[1].splitlines()[0]
+    text = Path(place).read_text("utf-8")
+    for run in (*find_runs(step="invert"), *find_runs(step="finetune")):
+        assert run.id[:8] in text
+    assert "models:/mochi@champion, version 1" in text
+    assert text.count('<figure class="stop') == 8  # two grids of each of four trainings
+
+
 def test_every_step_is_a_finished_flat_run_of_the_study(study):
     (main,) = find_runs(step="main")
     steps = find_runs(study=main.id)
     names = [run.tags["pti.step"] for run in steps]
-    assert sorted(set(names)) == ["evaluate", "finetune", "invert", "register", "select", "sweep"]
+    assert sorted(set(names)) == [
+        "evaluate", "finetune", "invert", "register", "report", "select", "sweep",
+    ]  # fmt: skip
     assert (names.count("invert"), names.count("finetune"), names.count("sweep")) == (2, 2, 2)
     assert {run.status for run in [main, *steps]} == {"FINISHED"}
     assert not any("mlflow.parentRunId" in run.tags for run in steps)

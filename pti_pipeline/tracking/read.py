@@ -1,0 +1,64 @@
+"""Reads what runs logged over time: histories, sample grids, dates, and where the UI shows them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mlflow
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pti_pipeline.errors import ModelError
+from pti_pipeline.tracking.find import Found, fetch
+from pti_pipeline.tracking.store import connect
+
+GRID = re.compile(r"samples[+%]step[+%](\d+)[+%]timestamp[+%](\d+)[+%][^/]*\.png$")
+"""Name that MLflow gives a picture logged under the key ``samples``."""
+
+
+def history(run: Found, key: str) -> dict[int, float]:
+    """Values of a metric by step; of a step logged twice, the later value."""
+    if key not in run.metrics:
+        return {}
+    logged = connect().get_metric_history(run.id, key)
+    return {m.step: m.value for m in sorted(logged, key=lambda m: (m.step, m.timestamp))}
+
+
+def sample_grids(run: Found, folder: Path) -> dict[int, NDArray[np.uint8]]:
+    """Sample grids of a training by step, (H, W, 3); those that can't be read are left out."""
+    listed = [(GRID.search(f.path), f.path) for f in connect().list_artifacts(run.id, "images")]
+    matched = [(found.groups(), path) for found, path in listed if found]
+    grids = {}
+    for (step, _), path in sorted(matched, key=lambda row: [int(word) for word in row[0]]):
+        try:
+            with Image.open(fetch(run, path, folder / run.id)) as image:
+                grids[int(step)] = np.asarray(image.convert("RGB"))
+        except (ModelError, OSError):
+            continue
+    return grids
+
+
+def span(run: Found) -> tuple[datetime, datetime | None]:
+    """When a run began and ended, in local time; None while it goes on."""
+    info = connect().get_run(run.id).info
+    ended = info.end_time and datetime.fromtimestamp(info.end_time / 1000).astimezone()
+    return datetime.fromtimestamp(info.start_time / 1000).astimezone(), ended or None
+
+
+def ui_link(run: Found) -> str:
+    """Address of a run in the MLflow UI, without credentials; empty where no server is used."""
+    experiment = connect().get_run(run.id).info.experiment_id
+    return _address(mlflow.get_tracking_uri(), experiment, run.id)
+
+
+def _address(uri: str, experiment: str, run: str) -> str:
+    place = urlsplit(uri)
+    if place.scheme not in ("http", "https"):
+        return ""
+    host = place.netloc.rpartition("@")[2]
+    path = place.path.rstrip("/")
+    return f"{place.scheme}://{host}{path}/#/experiments/{experiment}/runs/{run}"
