@@ -28,8 +28,10 @@ def mean_over_subjects(groups: Mapping[str, Sequence[float]], rng: np.random.Gen
     Parameters
     ----------
     groups : mapping of str to sequence of float
-        Values of each subject's seeds.
+        Values of each subject's seeds; the estimate of none is NaN.
     """
+    if not groups:
+        return Estimate(np.nan, np.nan, np.nan)
     subjects = [np.asarray(values, float) for values in groups.values()]
     means = np.empty(DRAWS)
     for draw in range(DRAWS):

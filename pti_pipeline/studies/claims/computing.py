@@ -12,8 +12,10 @@ from pathlib import Path
 
 from pti_pipeline.machine import cores
 from pti_pipeline.studies.claims.cells import Cell, read_cell, write_cell
+from pti_pipeline.studies.claims.effort import FULL, QUICK
 from pti_pipeline.studies.claims.grid import needs
-from pti_pipeline.studies.claims.trainings import FULL, QUICK, chosen_pivot, compute
+from pti_pipeline.studies.claims.inversions import chosen_pivot
+from pti_pipeline.studies.claims.trainings import compute
 
 
 def missing(cells: Sequence[Cell], folder: Path) -> list[Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -80,8 +81,8 @@ def _row(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def _digits(number: float) -> float:
-    return float(f"{number:.4g}")
+def _digits(number: float) -> float | None:
+    return float(f"{number:.4g}") if math.isfinite(number) else None
 
 
 def _shown(e: Estimate) -> str:
