@@ -91,10 +91,11 @@ def invert(
             vectors.copy_(torch.where(share < 1, start + share * (vectors - start), vectors))
         return distance.norm_ratio(vectors, table) <= FAR
 
+    steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=vectors.device)
     before = start
-    for record in optimise([vectors], loss, lr, first.steps, clip, settle, stop):
+    for record in optimise([vectors], loss, lr, steps, clip, settle, stop):
         now = vectors.detach()
         path, nominal = path + distance.delta_norm(now, before), nominal + record.lr
         travelled, before = distance.delta_norm(now, start), now.clone()

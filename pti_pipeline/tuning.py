@@ -92,11 +92,12 @@ def finetune(
                 p.mul_(share.to(p.dtype)[:, None, None])
         return torch.ones_like(stop)
 
+    steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
     before = weights_now()
-    for record in optimise(adapter.parameters, loss, lr, first.steps, clip, settle, stop):
+    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, stop):
         now = weights_now()
         path = path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import load_pivot, placeholder_tokens
+from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import build_probe, encode_probe, judge, read, watch_steps
 from pti_pipeline.settings import (
     TARGETS,
@@ -124,9 +125,9 @@ def run_finetunings(
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
-    base, first = ready.base, experiments[0]
+    base, first, shared = ready.base, experiments[0], share(experiments)
     inversions = [ready.inversions[e.pivot] for e in experiments]
-    shared = {
+    words = {
         "pti.step": "finetune",
         "pti.study": study,
         "pti.sweep": sweep,
@@ -135,7 +136,7 @@ def run_finetunings(
         "pti.images": str(ready.images.resolve()),
     }
     tags = [
-        {**shared, **{key: found.tags[key] for key in INHERITED}, "pti.pivot": found.id}
+        {**words, **{key: found.tags[key] for key in INHERITED}, "pti.pivot": found.id}
         for found in inversions
     ]
     params = [
@@ -149,20 +150,27 @@ def run_finetunings(
             for found in ready.inversions.values()
         }
         loaded = {run_id: load_pivot(file) for run_id, file in files.items()}
-        pivots = [loaded[found.id] for found in inversions]
+        pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
         token, vectors = pivots[0].token, torch.stack([p.embedding for p in pivots])
         material = prepare(base, ready.subject, placeholder_tokens(token, vectors.shape[1]))
         with open_runs(names, params, tags, not sweep) as runs:
-            seeds = [e.seed for e in experiments]
+            seeds = [e.seed for e in shared.trained]
             adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
             who = Characters(token, vectors)
-            stop = torch.zeros(len(experiments), dtype=torch.bool, device=base.device)
-            moments = finetune(base, adapter, material, pivots, experiments, stop)
-            views = _views(ready, adapter, who, experiments, watch, stop)
-            frozen = follow(runs, moments, "fine-tuning", first.steps, views)
-            for k, run in enumerate(runs):
+            stop = torch.zeros(len(seeds), dtype=torch.bool, device=base.device)
+            tuned = finetune(base, adapter, material, pivots, shared.trained, stop)
+            learned: dict[int, dict[str, Tensor]] = {}
+
+            def keep(_: Sequence[Run], step: int) -> None:
+                learned.update({k: lora.peft_state(adapter, o) for k, o in shared.ending(step)})
+
+            views = _views(ready, adapter, who, shared, watch, stop)
+            views.append(View(frozenset(shared.ends), keep))
+            frozen = follow(runs, spread(tuned, shared), "fine-tuning", shared, views)
+            for k, owner in enumerate(shared.owner):
                 if k not in frozen:
-                    _keep(run, base, adapter, k, files[inversions[k].id])
+                    state = learned.get(k) or lora.peft_state(adapter, owner)  # if it stopped
+                    _keep(runs[k], base, adapter, state, files[inversions[k].id])
             if frozen and not sweep:
                 raise DivergedError(
                     "E901",
@@ -176,18 +184,18 @@ def _views(
     ready: Finetuning,
     adapter: lora.Adapter,
     who: Characters,
-    experiments: Sequence[FinetuneSettings],
+    shared: Shared[FinetuneSettings],
     watch: WatchSettings,
     stop: Tensor,
 ) -> list[View]:
     """Sample grids, and twins and functions against those of the pivots."""
-    base, first = ready.base, experiments[0]
+    base = ready.base
 
     def grids() -> list[NDArray[np.uint8]]:
         return preview(base, who, SampleSettings())
 
-    views = [grid_view(watch.sample_every, first.steps, grids)]
-    if not (marks := watch_steps(watch, experiments)):
+    views = [grid_view(watch.sample_every, shared, grids)]
+    if not (marks := watch_steps(watch, shared.trained)):
         return views
     initializer = next(iter(ready.inversions.values())).tags["pti.initializer"]
     twins = twin_pictures(ready.subject, ready.images)
@@ -202,9 +210,9 @@ def _views(
         for k, s in enumerate(states):
             with lora.only(adapter, slice(k, k + 1)):
                 now.append(read(base, probe, s))
-        return judge(probe, now, before, experiments, stop)
+        return judge(probe, now, before, shared.trained, stop)
 
-    return [*views, metric_view(marks, probed)]
+    return [*views, metric_view(marks, shared, probed)]
 
 
 def _kind(inversion: Found) -> dict[str, str]:
@@ -232,11 +240,17 @@ def _pivot_run(run_id: str) -> Found:
     return found
 
 
-def _keep(run: Run, base: BaseModel, adapter: lora.Adapter, k: int, pivot_file: Path) -> None:
+def _keep(
+    run: Run,
+    base: BaseModel,
+    adapter: lora.Adapter,
+    state: Mapping[str, Tensor],
+    pivot_file: Path,
+) -> None:
     """Log the LoRA, and the pivot's own file."""
     config = adapter.config
     facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
     with TemporaryDirectory() as folder:
-        base.save_lora(lora.peft_state(adapter, k), facts, Path(folder))
+        base.save_lora(state, facts, Path(folder))
         run.log_artifact(Path(folder) / LORA_FILE, "lora")
     run.log_artifact(pivot_file, "pivot")

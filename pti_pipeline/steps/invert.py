@@ -21,6 +21,7 @@ from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
+from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, judge, read, watch_steps
 from pti_pipeline.settings import (
     BaseSettings,
@@ -99,8 +100,8 @@ def run_inversions(
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
-    base, first = ready.base, experiments[0]
-    vectors = ready.row.expand(len(experiments), first.vectors, -1).clone()
+    base, first, shared = ready.base, experiments[0], share(experiments)
+    vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
     material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
     tags = {
@@ -115,23 +116,30 @@ def run_inversions(
         "pti.token": ready.token,
         "pti.initializer": ready.initializer,
     }
-    shared = {
+    words = {
         **asdict(ready.where),
         "images": ready.images,
         "token": ready.token,
         "initializer": ready.initializer,
     }
     names = [f"invert {label(e, varied)}" for e in experiments]
-    params = [{**shared, **asdict(e)} for e in experiments]
+    params = [{**words, **asdict(e)} for e in experiments]
     with open_runs(names, params, [tags] * len(names), not sweep) as runs:
-        stop = torch.zeros(len(experiments), dtype=torch.bool, device=base.device)
-        moments = invert(base, material, vectors, experiments, stop)
-        views = _views(ready, vectors, experiments, watch, stop)
-        frozen = follow(runs, moments, "inverting", first.steps, views)
-        for k, run in enumerate(runs):
+        stop = torch.zeros(len(shared.trained), dtype=torch.bool, device=base.device)
+        moments = spread(invert(base, material, vectors, shared.trained, stop), shared)
+        learned: dict[int, Tensor] = {}
+
+        def keep(_: Sequence[Run], step: int) -> None:
+            for k, owner in shared.ending(step):
+                learned[k] = vectors[owner].detach().cpu().clone()
+
+        views = _views(ready, vectors, shared, watch, stop)
+        views.append(View(frozenset(shared.ends), keep))
+        frozen = follow(runs, moments, "inverting", shared, views)
+        for k, owner in enumerate(shared.owner):
             if k not in frozen:
-                learned = vectors[k].detach().cpu()
-                _keep(run, Pivot(ready.token, ready.initializer, learned, start.cpu()))
+                value = learned.get(k, vectors[owner].detach().cpu())  # the latter if it stopped
+                _keep(runs[k], Pivot(ready.token, ready.initializer, value, start.cpu()))
         if frozen and not sweep:
             raise DivergedError(
                 "E901",
@@ -144,18 +152,18 @@ def run_inversions(
 def _views(
     ready: Inversion,
     vectors: Tensor,
-    experiments: Sequence[InvertSettings],
+    shared: Shared[InvertSettings],
     watch: WatchSettings,
     stop: Tensor,
 ) -> list[View]:
     """Sample grids, and twins and functions against those of the class word."""
-    base, first = ready.base, experiments[0]
+    base, first = ready.base, shared.trained[0]
 
     def grids() -> list[NDArray[np.uint8]]:
         return preview(base, Characters(ready.token, vectors), SampleSettings())
 
-    views = [grid_view(watch.sample_every, first.steps, grids)]
-    if not (marks := watch_steps(watch, experiments)):
+    views = [grid_view(watch.sample_every, shared, grids)]
+    if not (marks := watch_steps(watch, shared.trained)):
         return views
     twins = twin_pictures(ready.subject, ready.images)
     words = ready.token, first.vectors, ready.initializer
@@ -164,9 +172,9 @@ def _views(
 
     def probed() -> list[dict[str, float]]:
         now = [read(base, probe, encode_probe(base, probe, each)) for each in vectors]
-        return judge(probe, now, [before] * len(now), experiments, stop)
+        return judge(probe, now, [before] * len(now), shared.trained, stop)
 
-    return [*views, metric_view(marks, probed)]
+    return [*views, metric_view(marks, shared, probed)]
 
 
 def _keep(run: Run, pivot: Pivot) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from pti_pipeline.prefixes import share
 from pti_pipeline.settings import (
     BaseSettings,
     FinetuneSettings,
@@ -21,7 +22,7 @@ from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 from pti_pipeline.tracking.find import find_runs
 from pti_pipeline.tracking.write import end_lost
 
-OWN = ("lr", "seed", "clip", "pivot", "until_distance", "stop_at_leak")
+OWN = ("lr", "seed", "steps", "clip", "pivot", "until_distance", "stop_at_leak")
 """Settings that may differ inside a pack."""
 
 Experiments = Sequence[TrainSettings]
@@ -94,6 +95,8 @@ def train(pack: Pack) -> None:
 def split(experiments: Experiments, workers: int) -> list[tuple[TrainSettings, ...]]:
     """Split experiments into packs: of equal shapes, and enough to keep ``workers`` busy.
 
+    Experiments that share one training stay together.
+
     Examples
     --------
     >>> runs = [InvertSettings(lr, vectors=v) for v in (1, 2) for lr in (0.1, 0.2)]
@@ -101,15 +104,28 @@ def split(experiments: Experiments, workers: int) -> list[tuple[TrainSettings, .
     [[(1, 0.1), (1, 0.2)], [(2, 0.1), (2, 0.2)]]
     >>> len(split(runs, 4))
     4
+    >>> len(split([InvertSettings(0.1, steps=n) for n in (10, 100, 1000)], 4))
+    1
     """
-    shapes = [tuple(group) for _, group in groupby(sorted(experiments, key=_shape), _shape)]
+    groups = [tuple(group) for _, group in groupby(sorted(experiments, key=_shape), _shape)]
+    shapes = [_strands(group) for group in groups]
     pieces = min(-(-workers // len(shapes)), max(map(len, shapes)))
+    bounds = [[len(shape) * i // pieces for i in range(pieces + 1)] for shape in shapes]
     return [
-        shape[len(shape) * i // pieces : len(shape) * (i + 1) // pieces]
-        for shape in shapes
-        for i in range(pieces)
-        if len(shape) * i // pieces < len(shape) * (i + 1) // pieces
+        tuple(chain.from_iterable(shape[start:end]))
+        for shape, marks in zip(shapes, bounds, strict=True)
+        for start, end in pairwise(marks)
+        if start < end
     ]
+
+
+def _strands(experiments: Experiments) -> list[list[TrainSettings]]:
+    """Group experiments by the training that they are parts of."""
+    shared = share(experiments)
+    strands: list[list[TrainSettings]] = [[] for _ in shared.trained]
+    for settings, owner in zip(experiments, shared.owner, strict=True):
+        strands[owner].append(settings)
+    return strands
 
 
 def _shape(settings: TrainSettings) -> list[tuple[str, object]]:

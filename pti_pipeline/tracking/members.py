@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pti_pipeline.inversion import Moment
+from pti_pipeline.prefixes import Settings, Shared
 from pti_pipeline.tracking.runs import Run, open_run
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
 SPARSE = 10
 """Steps between two logs of what follows from other numbers: MLflow's price is one of numbers."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What became of experiments: the step at which one was ``frozen``, and its ``last`` one."""
+
+    frozen: dict[int, int]
+    last: dict[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,24 +46,33 @@ class View:
     log: Callable[[Sequence[Run], int], None]
 
 
-def grid_view(every: int, steps: int, grids: Callable[[], Sequence[NDArray[np.uint8]]]) -> View:
-    """View of one sample grid for each run, ``every`` some steps (0: never) and at the end."""
+def grid_view(
+    every: int, shared: Shared[Settings], grids: Callable[[], Sequence[NDArray[np.uint8]]]
+) -> View:
+    """View of one sample grid for each run, ``every`` some steps (0: never) and at its end."""
 
     def log(runs: Sequence[Run], step: int) -> None:
-        for run, picture in zip(runs, grids(), strict=True):
-            run.log_image("samples", picture, step)
+        pictures = grids()
+        for k, owner in shared.running(step):
+            runs[k].log_image("samples", pictures[owner], step)
 
-    return View(frozenset([*range(every, steps, every)] if every else []) | {steps}, log)
+    last = max(shared.ends)
+    return View(frozenset([*range(every, last, every)] if every else []) | set(shared.ends), log)
 
 
-def metric_view(steps: Iterable[int], rows: Callable[[], Sequence[Mapping[str, float]]]) -> View:
-    """View of some metrics of each run, at ``steps``."""
+def metric_view(
+    steps: Iterable[int],
+    shared: Shared[Settings],
+    rows: Callable[[], Sequence[Mapping[str, float]]],
+) -> View:
+    """View of some metrics of each run, at ``steps`` and at its end."""
 
     def log(runs: Sequence[Run], step: int) -> None:
-        for run, row in zip(runs, rows(), strict=True):
-            run.log_metrics(row, step)
+        values = rows()
+        for k, owner in shared.running(step):
+            runs[k].log_metrics(values[owner], step)
 
-    return View(frozenset(steps), log)
+    return View(frozenset(steps) | set(shared.ends), log)
 
 
 @contextmanager
@@ -72,13 +90,11 @@ def open_runs(
         ]
 
 
-def recorded(
-    runs: Sequence[Run], moments: Iterable[Moment], frozen: dict[int, int]
-) -> Iterator[Moment]:
+def recorded(runs: Sequence[Run], moments: Iterable[Moment], course: Course) -> Iterator[Moment]:
     """Pass moments on, logging each experiment's numbers in its run, :data:`EVERY` at a time.
 
-    The numbers of an experiment that diverged or was stopped end there; the former is told in
-    ``frozen``. When none is left, the training ends.
+    The numbers of an experiment that diverged or was stopped end there, as ``course`` tells. When
+    none is left, the training ends.
     """
     waiting: list[Moment] = []
     clock = time.perf_counter()
@@ -86,21 +102,21 @@ def recorded(
         waiting.append(moment)
         if len(waiting) == EVERY:
             now = time.perf_counter()
-            _log(runs, waiting, (now - clock) / EVERY, frozen)
+            _log(runs, waiting, (now - clock) / EVERY, course)
             waiting, clock = [], now
             if not bool(moment.going.any()):
                 yield moment
                 return
         yield moment
     if waiting:
-        _log(runs, waiting, (time.perf_counter() - clock) / len(waiting), frozen)
+        _log(runs, waiting, (time.perf_counter() - clock) / len(waiting), course)
 
 
 def follow(
     runs: Sequence[Run],
     moments: Iterable[Moment],
     label: str,
-    steps: int,
+    shared: Shared[Settings],
     views: Sequence[View],
 ) -> dict[int, int]:
     """Train to the end under a progress bar, logging numbers and what is looked at on the way.
@@ -112,8 +128,8 @@ def follow(
         The training; consuming it trains.
     label : str
         Of the progress bar.
-    steps : int
-        How many moments there are at most.
+    shared : Shared
+        Where each experiment ends, unless it is stopped before.
     views : sequence of View
 
     Returns
@@ -121,9 +137,9 @@ def follow(
     dict of int to int
         Of each experiment that diverged, the step at which it was frozen.
     """
-    frozen: dict[int, int] = {}
-    followed = recorded(runs, moments, frozen)
-    for moment in tqdm(followed, label, steps, unit="step", mininterval=2):
+    course = Course({}, {})
+    followed = recorded(runs, moments, course)
+    for moment in tqdm(followed, label, max(shared.ends), unit="step", mininterval=2):
         for view in views:
             if moment.step in view.steps:
                 view.log(runs, moment.step)
@@ -131,15 +147,13 @@ def follow(
         if view.steps and moment.step not in view.steps:  # every experiment was stopped before
             view.log(runs, moment.step)
     for k, run in enumerate(runs):
-        run.set_tags({"pti.outcome": "diverged" if k in frozen else "finished"})
-        if k not in frozen and not bool(moment.going[k]):
-            run.set_tags({"pti.stopped": "yes"})
-    return frozen
+        run.set_tags({"pti.outcome": "diverged" if k in course.frozen else "finished"})
+        if k not in course.frozen and course.last[k] < shared.ends[k]:
+            run.set_tags({"pti.stopped_step": course.last[k]})
+    return course.frozen
 
 
-def _log(
-    runs: Sequence[Run], moments: Sequence[Moment], seconds: float, frozen: dict[int, int]
-) -> None:
+def _log(runs: Sequence[Run], moments: Sequence[Moment], seconds: float, course: Course) -> None:
     metrics, derived = _table([m.metrics for m in moments]), _table([m.derived for m in moments])
     going = torch.stack([m.going for m in moments]).T.tolist()
     alive = moments[-1].alive.tolist()
@@ -149,10 +163,11 @@ def _log(
             run.log_metrics({name: rows[i][k] for name, rows in metrics.items()}, moment.step)
             if moment.step % SPARSE == 0 or i == lived - 1:
                 run.log_metrics({name: rows[i][k] for name, rows in derived.items()}, moment.step)
-        if not alive[k] and k not in frozen:
-            frozen[k] = moments[lived].step
-            run.set_tags({"pti.diverged_step": frozen[k]})
+        if not alive[k] and k not in course.frozen:
+            course.frozen[k] = moments[lived].step
+            run.set_tags({"pti.diverged_step": course.frozen[k]})
         if lived:
+            course.last[k] = moments[lived - 1].step
             run.log_metrics({"train/pack_seconds_per_step": seconds}, moments[-1].step)
         run.flush()
 

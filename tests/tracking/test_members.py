@@ -4,8 +4,10 @@ import torch
 from mlflow import MlflowClient
 
 from pti_pipeline.inversion import Moment
+from pti_pipeline.prefixes import share
+from pti_pipeline.settings import InvertSettings
 from pti_pipeline.tracking.find import get_run
-from pti_pipeline.tracking.members import follow, metric_view, open_runs, recorded
+from pti_pipeline.tracking.members import Course, follow, metric_view, open_runs, recorded
 
 
 def moments(steps, dies):
@@ -22,10 +24,10 @@ def steps_of(run, key):
 
 def test_derived_numbers_are_logged_at_every_tenth_step_and_the_last(store):
     with open_runs(["a", "b"], [{}, {}], [{"pti.step": "x"}] * 2, own=False) as runs:
-        frozen = {}
-        assert len(list(recorded(runs, moments(73, dies=56), frozen))) == 73
+        course = Course({}, {})
+        assert len(list(recorded(runs, moments(73, dies=56), course))) == 73
     healthy, dead = runs
-    assert frozen == {1: 56}
+    assert course.frozen == {1: 56}
     assert steps_of(healthy, "train/loss") == list(range(1, 74))
     assert steps_of(dead, "train/loss") == list(range(1, 56))
     tens = [10, 20, 30, 40, 50]
@@ -43,9 +45,9 @@ def test_a_training_ends_when_all_experiments_are_frozen(store):
             yield Moment(step, number, {"train/lr": torch.zeros(1)}, alive, alive)
 
     with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
-        frozen = {}
-        assert len(list(recorded(runs, dying(), frozen))) == 50
-    assert frozen == {0: 3}
+        course = Course({}, {})
+        assert len(list(recorded(runs, dying(), course))) == 50
+    assert course.frozen == {0: 3}
 
 
 def test_a_stopped_experiment_has_not_diverged_and_is_looked_at_where_it_ended(store):
@@ -56,10 +58,11 @@ def test_a_stopped_experiment_has_not_diverged_and_is_looked_at_where_it_ended(s
             yield Moment(step, number, {"train/lr": torch.zeros(1)}, alive, going)
 
     with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
-        view = metric_view({10, 999}, lambda: [{"twins/appearance": 0.5}])
-        assert follow(runs, stopping(), "training", 999, [view]) == {}
+        shared = share([InvertSettings(steps=999)])
+        view = metric_view({10}, shared, lambda: [{"twins/appearance": 0.5}])
+        assert follow(runs, stopping(), "training", shared, [view]) == {}
     (run,) = runs
     assert steps_of(run, "train/loss") == [1, 2]
     assert steps_of(run, "twins/appearance") == [10, 50]
     found = get_run(run.id)
-    assert (found.tags["pti.outcome"], found.tags["pti.stopped"]) == ("finished", "yes")
+    assert (found.tags["pti.outcome"], found.tags["pti.stopped_step"]) == ("finished", "2")
