@@ -72,7 +72,7 @@ def test_tunings_share_a_training_too(store, tiny_folder, pictures, curve, tmp_p
 
 
 def test_a_training_that_diverges_leaves_what_ended_before(store, tiny_folder, pictures):
-    settings = [InvertSettings(lr=3.0, steps=n) for n in (1, 60)]
+    settings = [InvertSettings(lr=0.3, steps=n) for n in (1, 60)]
     early, late = trained(store, tiny_folder, pictures, settings, "wild")
     assert late.tags["pti.outcome"] == "diverged"
     assert int(late.tags["pti.diverged_step"]) > 1
