@@ -161,7 +161,7 @@ def samples_needed(value: float) -> int | None:
     (Hanley & McNeil 1982, at an AUC of 0.5).
     """
     gap = MARGIN - max(value, 0.5)
-    if gap <= 0:
+    if not gap > 0:
         return None
     deviations = float(norm.ppf(0.95) + norm.ppf(POWER))
     return math.ceil((deviations / gap) ** 2 / 6)
