@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,8 +43,10 @@ class Choice:
         Whether the knee or limit lies within the measured range.
     sound : bool
         False if the point leaks or collapsed and was taken for want of a better one.
+    rows : tuple of int
+        Indices of the points that the curves are of.
     fits : Fits
-        The curves that it was chosen from.
+        The curves that it was chosen from; their pools count within ``rows``.
     draws : tuple of Fits
         Those of the resampled seeds.
     """
@@ -60,8 +62,14 @@ class Choice:
     certificate: str
     bracketed: bool
     sound: bool
+    rows: tuple[int, ...]
     fits: Fits
-    draws: tuple[Fits, ...] = ()
+    draws: tuple[Fits, ...]
+
+    def among(self, rows: Sequence[int]) -> Choice:
+        """Return the choice in the indices of a longer list, which has its points at ``rows``."""
+        rejected = tuple((rows[i], why) for i, why in self.rejected)
+        return replace(self, index=rows[self.index], rejected=rejected, rows=tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ def conclude(
         certificate=words,
         bracketed=place.bracketed,
         sound=sound,
+        rows=tuple(range(len(points))),
         fits=fits,
         draws=tuple(draws),
     )

@@ -160,7 +160,7 @@ def _logistic(x: Values, y: Values, w: Values, start: float, rising: bool, free:
     roots = np.sqrt(w)
 
     def values(p: Values) -> tuple[float, float, float, float]:
-        return (p[0] if free else start, sign * p[-3], p[-2], p[-1])
+        return (float(p[0]) if free else start, sign * float(p[-3]), float(p[-2]), float(p[-1]))
 
     def residuals(p: Values) -> Values:
         begin, rise, middle, wide = values(p)
@@ -174,9 +174,9 @@ def _logistic(x: Values, y: Values, w: Values, start: float, rising: bool, free:
         columns = [sign * share, -steep, -steep * (x - middle) / wide]
         return roots[:, None] * np.stack([np.ones_like(x)] * free + columns, 1)
 
-    guess = np.clip(guess, *bounds)
-    found = least_squares(residuals, guess, slopes, bounds, xtol=1e-6, ftol=1e-8, max_nfev=60)
-    return _curve(x, y, w, tuple(float(v) for v in values(found.x)))
+    inside = np.clip(guess, bounds[0], bounds[1])
+    found = least_squares(residuals, inside, slopes, bounds, xtol=1e-6, ftol=1e-8, max_nfev=60)
+    return _curve(x, y, w, values(found.x))
 
 
 def _bounds(x: Values) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -212,4 +212,5 @@ def _best_of_grid(
     rise = np.clip(rise, min(0.0, tallest), max(0.0, tallest))
     losses = ((y_mean + rise[:, None] * centred - y) ** 2) @ w
     i = int(np.argmin(losses))
-    return float(y_mean - rise[i] * share_mean[i]), float(rise[i]), *map(float, places[i])
+    middle, width = places[i].tolist()
+    return float(y_mean - rise[i] * share_mean[i]), float(rise[i]), middle, width

@@ -160,7 +160,8 @@ def nearer(points: Sequence[Point]) -> str:
 
 
 def _beyond(points: Sequence[Point], target: float, way: int) -> str:
-    healthy = [p for p in points if not p.broken]
+    placed = [p for p in points if not p.diverged]
+    healthy = [p for p in placed if not p.broken] or placed
     xs = [p.x for p in healthy]
     end = max(xs) if way > 0 else min(xs)
     rates = sorted({math.log10(p.lr) for p in healthy if math.isfinite(p.lr)})
