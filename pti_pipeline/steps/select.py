@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pti_pipeline.errors import DivergedError, UsageError
-from pti_pipeline.figures import sweep_figure
-from pti_pipeline.knee import Choice, Point, choose_limit, choose_pivot
-from pti_pipeline.tracking.find import Found, get_run, members
-from pti_pipeline.tracking.runs import open_run
-from pti_pipeline.tracking.write import add_tags
+from matplotlib.figure import Figure
 
+from pti_pipeline.choice import Choice
+from pti_pipeline.choice_text import choice_text, shortened
+from pti_pipeline.curve_figures import sweep_figure
+from pti_pipeline.errors import DivergedError
+from pti_pipeline.knee import choose_pivot
+from pti_pipeline.limit import choose_limit
+from pti_pipeline.points import Point
+from pti_pipeline.steps.swept import Swept, levels, read_points, read_sweep
+from pti_pipeline.tracking.find import Found, get_run
+from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.write import add_metrics, add_tags
+
+TITLES = {"invert": "Inversion", "finetune": "Fine-tuning"}
 REFERENCE = {"invert": "class word", "finetune": "pivot"}
 
 
@@ -34,90 +42,90 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
     Raises
     ------
     UsageError
-        If the run is no sweep, or its runs were not evaluated.
+        If the run is no sweep, its runs did not end or were not evaluated, or they differ in more
+        than what was varied.
     DivergedError
         If no experiment is usable.
     """
-    sweep = get_run(run_id)
-    if sweep.tags.get("pti.step") != "sweep":
-        raise UsageError("E213", f"run '{sweep.name}' is no sweep", "give a sweep's run id")
-    stage = sweep.tags["pti.stage"]
-    measured = [r for r in members(sweep) if "reconstruction/bank_gain" in r.metrics]
-    runs = sorted(measured, key=lambda run: run.metrics["distance/delta_norm"])
-    if not runs:
-        raise UsageError(
-            "E214", f"no run of '{sweep.name}' was evaluated", f"evaluate --run {sweep.id} first"
-        )
+    swept = read_sweep(get_run(run_id))
+    sweep, runs = swept.sweep, swept.runs
+    points, measure = read_points(swept)
+    known = levels(swept, measure)
     try:
-        choice = _choose(runs, stage)
+        choice = _choose(swept, points, known["reconstruction"])
     except ValueError as error:
         raise DivergedError("E902", str(error), "sweep smaller learning rates") from error
     chosen = runs[choice.index]
-    tags = {"pti.step": "select", "pti.study": study, "pti.choice": chosen.id}
+    text = choice_text(choice, [r.name for r in runs], chosen.id, points, measure, swept.left_out)
+    verdict = {
+        "pti.choice": chosen.id,
+        "pti.choice_reason": choice.reason,
+        "pti.certified": "yes" if choice.certified else "no",
+        "mlflow.note.content": shortened(text),
+    }
+    ends = {"distance": choice.value, "low": choice.low, "high": choice.high}
+    numbers = {f"choice/{key}": value for key, value in ends.items() if math.isfinite(value)}
+    tags = {"pti.step": "select", "pti.study": study}
     with open_run(f"select {sweep.name}", {"run": sweep.id}, tags) as run:
-        title = {"invert": "Inversion", "finetune": "Fine-tuning"}[stage]
-        rows = [_row(r, stage) for r in runs]
-        figure = sweep_figure(title, rows, choice.index, REFERENCE[stage])
-        run.log_figure(figure, "sweep.png")
-        text = f"**{chosen.name}** ({chosen.id}): {choice.reason}.\n\n{_table(runs, rows)}"
+        run.log_figure(_figure(swept.stage, points, measure, known, choice), "sweep.png")
         run.log_text(text, "choice.md")
-        run.set_tags({"mlflow.note.content": text})
+        run.log_metrics(numbers)
+        run.set_tags(verdict)
     for found in runs:
         add_tags(found, {"pti.chosen": "yes" if found.id == chosen.id else "no"})
-    add_tags(sweep, {"pti.choice": chosen.id, "mlflow.note.content": text})
+    add_metrics(sweep, numbers)
+    add_tags(sweep, verdict)
     return chosen, choice
 
 
-def _choose(runs: Sequence[Found], stage: str) -> Choice:
-    """Choose among runs; of a tuning around several pivots, the best of what each one gave."""
-    if stage == "invert":
-        return choose_pivot([_point(run, stage) for run in runs])
-    choices = []
-    for pivot in dict.fromkeys(run.tags["pti.pivot"] for run in runs):
-        rows = [i for i, run in enumerate(runs) if run.tags["pti.pivot"] == pivot]
-        choice = choose_limit([_point(runs[i], stage) for i in rows])
-        choices.append(replace(choice, index=rows[choice.index]))
-    gains = [_row(runs[c.index], stage)["reconstruction"] for c in choices]
-    ranks = [(c.sound, math.isfinite(g), g) for c, g in zip(choices, gains, strict=True)]
-    best = choices[ranks.index(max(ranks))]
-    if len(choices) == 1:
+def _choose(swept: Swept, points: Sequence[Point], level: float) -> Choice:
+    """Choose; of several pivots or settings, the best of what each one gave."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, run in enumerate(swept.runs):
+        key = run.tags.get("pti.pivot", ""), run.params.get(swept.varied, "")
+        groups.setdefault(key, []).append(i)
+    found = []
+    for rows in groups.values():
+        own = [points[i] for i in rows]
+        try:
+            choice = choose_pivot(own) if swept.stage == "invert" else choose_limit(own, level)
+        except ValueError:
+            if len(groups) == 1:
+                raise
+        else:
+            found.append(choice.among(rows))
+    if not found:
+        raise ValueError("every experiment of the sweep diverged or collapsed")
+    best = max(found, key=lambda c: (c.sound, points[c.index].reconstruction))
+    if len(groups) == 1:
         return best
-    return replace(best, reason=f"the best of {len(choices)} pivots' own choices: {best.reason}")
+    why = {i: "everything of its pivot or setting diverged" for i in range(len(points))}
+    for choice in found:
+        why |= dict(choice.rejected)
+        why[choice.index] = f"chosen of its own, but {_less(points, choice, best)}"
+    del why[best.index]
+    kind = "pivots'" if swept.varied in ("", "pivot") else f"values of {swept.varied}:"
+    reason = f"the best of {len(groups)} {kind} own choices: {best.reason}"
+    return replace(best, reason=reason, rejected=tuple(sorted(why.items())))
 
 
-def _point(run: Found, stage: str) -> Point:
-    m = run.metrics
-    return Point(
-        distance=m["distance/delta_norm"],
-        reconstruction=m["reconstruction/bank_gain"],
-        editability=m.get("editability/relative", math.nan),
-        leak=m.get("leak/class_p" if stage == "invert" else "leak/pivot_p", math.nan),
-    )
+def _less(points: Sequence[Point], choice: Choice, best: Choice) -> str:
+    if best.sound and not choice.sound:
+        return "it leaks or collapsed"
+    one, other = points[choice.index].reconstruction, points[best.index].reconstruction
+    return f"reconstructs no better ({one:.3f} against {other:.3f})"
 
 
-def _row(run: Found, stage: str) -> dict[str, float]:
-    m, against = run.metrics, "class" if stage == "invert" else "pivot"
-    shown = "reconstruction/appearance"
-    return {
-        "lr": m["train/lr"],
-        "distance": m["distance/delta_norm"],
-        "reconstruction": m.get(shown, m["reconstruction/bank_gain"]),
-        "editability": m.get("editability/relative", math.nan),
-        "leak": m.get(f"leak/{against}_auc", math.nan),
-        "leak_low": m.get(f"leak/{against}_auc_low", math.nan),
-        "leak_high": m.get(f"leak/{against}_auc_high", math.nan),
+def _figure(
+    stage: str, points: Sequence[Point], measure: str, known: Mapping[str, float], choice: Choice
+) -> Figure:
+    own, others = [points[i] for i in choice.rows], set(range(len(points))) - set(choice.rows)
+    what = {"reconstruction/bank_gain": "bank gain"}.get(measure, "appearance")
+    labels = {
+        "reconstruction": f"reconstruction ({what})",
+        "editability": f"editability (of the {REFERENCE[stage]}'s)",
+        "leak": "position leak (AUC)",
     }
-
-
-def _table(runs: Sequence[Found], rows: Sequence[dict[str, float]]) -> str:
-    lines = [
-        "| run | distance | reconstruction | editability | leak AUC (95 %) |",
-        "|---|---|---|---|---|",
-    ]
-    for run, row in zip(runs, rows, strict=True):
-        lines.append(
-            f"| {run.name} | {row['distance']:.3g} | {row['reconstruction']:.3f} "
-            f"| {row['editability']:.2f} "
-            f"| {row['leak']:.2f} ({row['leak_low']:.2f} to {row['leak_high']:.2f}) |"
-        )
-    return "\n".join(lines)
+    title = f"{TITLES[stage]}, against the {REFERENCE[stage]}"
+    inside = replace(choice, index=choice.rows.index(choice.index))
+    return sweep_figure(title, own, inside, labels, known, [points[i] for i in sorted(others)])

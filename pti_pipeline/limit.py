@@ -1,0 +1,141 @@
+"""The limit of a tuning: how far a LoRA may travel before positions are copied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from pti_pipeline.choice import FEW, Choice, Place, conclude, locate
+from pti_pipeline.fits import FEWEST, Fits, fit_points, over_seeds
+from pti_pipeline.leak import MARGIN
+from pti_pipeline.points import Point, Pool, further, nearer
+
+
+def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:
+    """Choose the farthest measured run that is not beyond the limit.
+
+    The limit is the distance at which the fitted leak AUC passes 0.55, and before the first one
+    that surely leaks or collapsed. The first crossing counts: beyond it positions look random
+    again. A distance whose own leak is detected is not taken; of several seeds at the one that is,
+    the best reconstruction wins.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        In any order.
+    level : float
+        The pivot's own reconstruction.
+
+    Raises
+    ------
+    ValueError
+        If every experiment diverged.
+    """
+    fits = fit_points(points, level)
+    if all(p.diverged for p in points):
+        raise ValueError("every experiment of the sweep diverged or collapsed")
+    draws = over_seeds(points, level) if len(fits.pools) >= FEWEST else []
+    x = limit(fits)
+    bracketed = bool(fits.clean) and fits.pools[0].x <= x < math.inf
+    place = locate(points, fits, draws, limit, bracketed)
+    at = _chosen_pool(fits, x)
+    reason = _reason(points, fits, at, place)
+    if len(fits.pools) < FEWEST:
+        reason = f"{FEW}; {reason}"
+    index = _best(points, at)
+    sound = any(not p.leaks for p in fits.clean)
+    why_not = partial(_why_not, points, fits, at, x)
+    return conclude("limit", points, fits, draws, index, place, reason, why_not, sound)
+
+
+def limit(fits: Fits) -> float:
+    """Return the limit's x; infinite where the range does not hold it."""
+    clean, crossed = fits.clean, fits.crossed
+    if not clean:
+        return -math.inf
+    fitted = _fitted(fits)
+    if crossed is None:
+        return fitted if fitted <= clean[-1].x else math.inf
+    if fitted < crossed.x:
+        return fitted
+    return (clean[-1].x + crossed.x) / 2 if math.isfinite(crossed.x) else clean[-1].x
+
+
+def _fitted(fits: Fits) -> float:
+    """Return the x at which the fitted AUC passes the margin."""
+    curve = fits.leak
+    if curve is None:
+        return math.inf
+    if curve.flat:
+        return math.inf if curve.plateau < MARGIN else -math.inf
+    return curve.solve(MARGIN)
+
+
+def _chosen_pool(fits: Fits, x: float) -> Pool:
+    """Return the farthest pool within the limit of which no leak is detected."""
+    within = [p for p in fits.clean if p.x <= x and not p.leaks]
+    quiet = [p for p in fits.clean if not p.leaks]
+    return within[-1] if within else (quiet or fits.pools)[0]
+
+
+def _best(points: Sequence[Point], at: Pool) -> int:
+    """Return the row of best reconstruction, of those that did not collapse if there are some."""
+    rows = [i for i in at.rows if not points[i].broken] or list(at.rows)
+    return max(rows, key=lambda i: np.nan_to_num(points[i].reconstruction, nan=-np.inf))
+
+
+def _reason(points: Sequence[Point], fits: Fits, at: Pool, place: Place) -> str:
+    x = place.x
+    here, smaller = f"({at.distance:.3g})", f"sweep smaller learning rates, {nearer(points)}"
+    if not fits.clean:
+        what = "collapsed" if at.broken else "copies positions"
+        return f"even the nearest distance {here} {what}: {smaller}"
+    last, crossed = f"{fits.clean[-1].distance:.3g}", fits.crossed
+    if x == math.inf:
+        return (
+            f"no limit in this range up to distance {last}: extend the sweep to larger learning "
+            f"rates, {further(points, _fitted(fits))}"
+        )
+    if x < fits.pools[0].x:
+        return (
+            f"no limit in this range: the fitted leak AUC is above {MARGIN} from the nearest "
+            f"distance {here} on, though none is sure there; {smaller}"
+        )
+    if x == _fitted(fits):
+        seen = next((p for p in fits.before if p.leaks), crossed)
+        raw = "" if seen is None else f" (raw: first {_event(points, seen)})"
+        where = f"where the fitted leak AUC passes {MARGIN}{raw}"
+    else:
+        where = f"between distance {last} and the first {_event(points, crossed)}"
+    run = f"the farthest measured run before it without a leak is at distance {at.distance:.3g}"
+    return f"limit at {place}, {where}; {run}"
+
+
+def _event(points: Sequence[Point], crossed: Pool | None) -> str:
+    """Say what ends the range."""
+    if crossed is None:
+        return ""
+    if not crossed.broken and crossed.leak is not None:
+        return f"detected leak (p = {crossed.leak.p:.2g}) at distance {crossed.distance:.3g}"
+    if all(points[i].diverged for i in crossed.rows):
+        return f"divergence, at learning rate {points[crossed.rows[0]].lr:g}"
+    return f"collapse at distance {crossed.distance:.3g}"
+
+
+def _why_not(points: Sequence[Point], fits: Fits, at: Pool, x: float, i: int) -> str:
+    own = next(k for k, p in enumerate(fits.pools) if i in p.rows)
+    here = fits.pools[own]
+    if points[i].broken:
+        return points[i].broken
+    if here is at:
+        return "another seed of the chosen learning rate reconstructs better"
+    if own >= fits.end:
+        return "at or beyond the first collapse"
+    if here.leaks and here.leak is not None:
+        return f"a leak is detected (p = {here.leak.p:.2g})"
+    if own >= len(fits.clean):
+        return "beyond the first detected leak"
+    return "beyond the limit" if here.x > x else "nearer than the limit allows"
