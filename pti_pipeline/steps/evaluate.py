@@ -15,9 +15,10 @@ from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.meter import Case, Meter, compare, equipment, measure_all
+from pti_pipeline.meter import Case, Meter, compare, equipment
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.settings import BaseSettings, SampleSettings
+from pti_pipeline.sharing import measure_all
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.write import add_metrics
