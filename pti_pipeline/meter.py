@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline import evaluation, lora
+from pti_pipeline import evaluation, lora, overpowering
 from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.evaluation import EDITS, PLAIN
@@ -74,7 +74,7 @@ class Measured:
     plain, edits : dict of str to Tensor
         Factors read from samples of :data:`PLAIN` and of :data:`EDITS`; empty without a reader.
     bank : dict of str to float
-        Reconstruction metrics by logged name.
+        Reconstruction and overpowering, which need no samples, by logged name.
     grid : ndarray, shape (H, W, 3), uint8
         The character's sample grid.
     """
@@ -89,7 +89,14 @@ def measure(meter: Meter, case: Case) -> list[Measured]:
     """Measure the characters of one case in one pass."""
     base, subject, reader = equipment(meter)
     with tuned(base, case):
-        banks = evaluation.reconstruction(base, case.who, subject)
+        banks = [
+            bank | {"overpowering/share": share}
+            for bank, share in zip(
+                evaluation.reconstruction(base, case.who, subject),
+                overpowering.shares(base, case.who, subject),
+                strict=True,
+            )
+        ]
         grids = preview(base, case.who, meter.how)
         if reader is None:
             return [Measured({}, {}, b, g) for b, g in zip(banks, grids, strict=True)]
@@ -119,6 +126,8 @@ def compare(
     before = references["class"].bank["reconstruction/bank_loss"]
     gain = relative_gain(measured.bank["reconstruction/bank_loss"], before)
     row = {**measured.bank, "reconstruction/bank_gain": gain}
+    share = measured.bank["overpowering/share"]
+    row["overpowering/relative"] = share / references["class"].bank["overpowering/share"]
     if reader is None:
         return row
     training = reader.read(subject.images)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +56,12 @@ class BaseModel(Protocol):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The denoiser's prediction."""
+
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention for a while; each layer appends ``reduce`` of its probabilities.
+
+        These have shape (rows, heads, pixels, L) and sum to 1 over the L tokens of the prompt.
+        """
 
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families.attention import watched
 from pti_pipeline.lora import PREFIX
 
 diffusers.utils.logging.disable_progress_bar()
@@ -149,6 +151,10 @@ class StableDiffusion:
         output = self.denoiser(noisy.to(self.dtype), timesteps, condition, return_dict=False)[0]
         prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
         return prediction
+
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
+        return watched(self.denoiser, reduce)
 
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""

@@ -117,5 +117,10 @@ def test_metrics_are_against_the_nearest_reference(cases):
     assert row["reconstruction/bank_gain"] == pytest.approx(
         1 - first.bank["reconstruction/bank_loss"] / word.bank["reconstruction/bank_loss"]
     )
+    assert 0 < row["overpowering/share"] < 1
+    assert row["overpowering/relative"] == pytest.approx(
+        first.bank["overpowering/share"] / word.bank["overpowering/share"]
+    )
     itself = m.compare(METER, first, {"class": first})
+    assert itself["overpowering/relative"] == 1
     assert itself["editability/relative"] == 1 and itself["leak/class_auc"] == 0.5
