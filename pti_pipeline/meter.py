@@ -1,4 +1,4 @@
-"""What is measured of a case: characters on one base, in one pass, and against others."""
+"""What is measured of a case: characters on one base, in one pass."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 from pti_pipeline import evaluation, lora, overpowering
 from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
-from pti_pipeline.evaluation import EDITS, PLAIN
+from pti_pipeline.evaluation import EDITS, PHOTO_EDITS, PLAIN
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.metrics import relative_gain
+from pti_pipeline.metrics import Masks
+from pti_pipeline.readers import Readers, load_readers, read_edits, read_plain, read_subject
 from pti_pipeline.settings import BaseSettings, SampleSettings
-from pti_pipeline.world.reader import Reader, load_reader
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,26 @@ class Meter:
     where : BaseSettings
     images : Path
         Folder of the training pictures.
+    word : str
+        Class word of what they show.
     samples : int
         Samples without a position in the prompt, for appearance, leak and diversity.
     edit_seeds : int
         Samples of each edit prompt.
     how : SampleSettings
         How samples are drawn.
+    clip, dino : str
+        Folders or hub ids of models that compare pictures; none by default.
     """
 
     where: BaseSettings
     images: Path
+    word: str
     samples: int
     edit_seeds: int
     how: SampleSettings
+    clip: str = ""
+    dino: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class Measured:
     Attributes
     ----------
     plain, edits : dict of str to Tensor
-        Factors read from samples of :data:`PLAIN` and of :data:`EDITS`; empty without a reader.
+        Read from samples of :data:`PLAIN` and of edit prompts, by
+        :func:`pti_pipeline.readers.read_plain` and ``read_edits``.
     bank : dict of str to float
         Reconstruction and overpowering, which need no samples, by logged name.
     grid : ndarray, shape (H, W, 3), uint8
@@ -85,70 +93,66 @@ class Measured:
     grid: NDArray[np.uint8]
 
 
-def measure(meter: Meter, case: Case) -> list[Measured]:
-    """Measure the characters of one case in one pass."""
-    base, subject, reader = equipment(meter)
-    with tuned(base, case):
-        banks = [
-            bank | {"overpowering/share": share}
-            for bank, share in zip(
-                evaluation.reconstruction(base, case.who, subject),
-                overpowering.shares(base, case.who, subject),
-                strict=True,
-            )
-        ]
-        grids = preview(base, case.who, meter.how)
-        if reader is None:
-            return [Measured({}, {}, b, g) for b, g in zip(banks, grids, strict=True)]
-        seeds = list(range(meter.samples))
-        plain = draw(base, case.who, [PLAIN] * meter.samples, seeds, meter.how)
-        prompts = [text for text, _, _ in EDITS for _ in range(meter.edit_seeds)]
-        asked = list(range(meter.edit_seeds)) * len(EDITS)
-        edits = draw(base, case.who, prompts, asked, meter.how)
-    read = [evaluation.read_all(reader, part) for part in (plain, edits)]
-    return [Measured(*row) for row in zip(*read, banks, grids, strict=True)]
+@dataclass(frozen=True)
+class Equipment:
+    """What measuring takes, loaded.
 
-
-def compare(
-    meter: Meter, measured: Measured, references: Mapping[str, Measured]
-) -> dict[str, float]:
-    """Metrics of one character against others at equal seeds, by logged name.
-
-    Parameters
+    Attributes
     ----------
-    meter : Meter
-    measured : Measured
-    references : mapping of str to Measured
-        ``class`` (the class word on the base model) and, of a tuning, ``pivot``, in this order.
+    base : BaseModel
+    subject : Subject
+    readers : Readers
+    training : dict of str to Tensor
+        The training pictures, read as plain samples are.
+    masks : ndarray, shape (N, S, S), bool
+        The training pictures' subjects.
     """
-    _, subject, reader = equipment(meter)
-    nearest = list(references.values())[-1]
-    before = references["class"].bank["reconstruction/bank_loss"]
-    gain = relative_gain(measured.bank["reconstruction/bank_loss"], before)
-    row = {**measured.bank, "reconstruction/bank_gain": gain}
-    share = measured.bank["overpowering/share"]
-    row["overpowering/relative"] = share / references["class"].bank["overpowering/share"]
-    if reader is None:
-        return row
-    training = reader.read(subject.images)
-    obeyed, usual = (evaluation.obedience(m.edits, meter.edit_seeds) for m in (measured, nearest))
-    row["reconstruction/appearance"] = evaluation.appearance(measured.plain, training)
-    row["reconstruction/appearance_before"] = evaluation.appearance(nearest.plain, training)
-    row["editability/obedience"] = obeyed
-    row["editability/relative"] = obeyed / usual
-    return row | evaluation.leaks(
-        evaluation.layouts(measured.plain),
-        {name: evaluation.layouts(m.plain) for name, m in references.items()},
-        evaluation.layouts(training),
-    )
+
+    base: BaseModel
+    subject: Subject
+    readers: Readers
+    training: dict[str, Tensor]
+    masks: Masks
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """Edit prompts that someone here can check."""
+        if self.readers.factors:
+            return tuple(text for text, _, _ in EDITS)
+        return PHOTO_EDITS if self.readers.clip else ()
 
 
 @lru_cache(maxsize=1)
-def equipment(meter: Meter) -> tuple[BaseModel, Subject, Reader | None]:
-    """Load the base, the pictures and, on the embedded world, the reader; once a process."""
+def equipment(meter: Meter) -> Equipment:
+    """Load the base, the pictures and what reads them; once a process."""
     base = load(meter.where.base, meter.where.device, meter.where.precision)
     subject = load_subject(meter.images, base.resolution)
-    return base, subject, load_reader() if meter.where.base == "world" else None
+    readers = load_readers(base, meter.word, meter.clip, meter.dino)
+    return Equipment(base, subject, readers, *read_subject(readers, subject))
+
+
+def measure(meter: Meter, case: Case) -> list[Measured]:
+    """Measure the characters of one case in one pass."""
+    kit = equipment(meter)
+    base, who, readers = kit.base, case.who, kit.readers
+    seeds = list(range(meter.samples))
+    prompts = [text for text in kit.edits for _ in range(meter.edit_seeds)]
+    asked = list(range(meter.edit_seeds)) * len(kit.edits)
+    with tuned(base, case):
+        banks = evaluation.reconstruction(base, who, kit.subject, kit.masks)
+        shares = overpowering.shares(base, who, kit.subject)
+        grids = preview(base, who, meter.how)
+        plain = draw(base, who, [PLAIN] * meter.samples, seeds, meter.how)
+        edits = draw(base, who, prompts, asked, meter.how) if prompts else [None] * len(plain)
+    return [
+        Measured(
+            read_plain(readers, shown),
+            {} if edited is None else read_edits(readers, edited, prompts),
+            bank | {"overpowering/share": share},
+            grid,
+        )
+        for shown, edited, bank, share, grid in zip(plain, edits, banks, shares, grids, strict=True)
+    ]
 
 
 @contextmanager

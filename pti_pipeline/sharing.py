@@ -41,7 +41,7 @@ def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
     ResourceError
         If one of the processes dies.
     """
-    base, _, _ = equipment(meter)
+    base = equipment(meter).base
     if base.device.type == "cpu":
         cases = [single for case in cases for single in apart(case)]
     places = min(len(cases), _places(base))
