@@ -65,15 +65,15 @@ def _layouts(
     """What masks tell: leak of layouts and of background colors, apart."""
     row: dict[str, float] = {}
     tags: dict[str, str] = {}
-    for group, key in (("leak", "layout"), ("leak/background", "background")):
+    for group, key in (("leak/", "layout"), ("leak/background_", "background")):
         own, training = measured.plain[key].numpy(), kit.training[key].numpy()
         others = {name: m.plain[key].numpy() for name, m in references.items()}
         reason = evaluation.too_few(own, others, training)
         if reason:
-            tags[f"pti.absent.{group.replace('/', '.')}"] = reason
+            tags[f"pti.absent.leak.{key}"] = reason
         else:
             row |= evaluation.leaks(own, others, training, group)
-        if group == "leak":
+        if key == "layout":
             empty = np.isnan(own).any(1)
             row["leak/empty_masks"] = float(empty.sum())
             if not reason:

@@ -131,7 +131,7 @@ def layouts(read: dict[str, Tensor]) -> NDArray[np.floating]:
 
 
 def leaks(
-    samples: Values, references: Mapping[str, Values], training: Values, group: str = "leak"
+    samples: Values, references: Mapping[str, Values], training: Values, group: str = "leak/"
 ) -> dict[str, float]:
     """Leak against each reference, by logged name: ``leak/class_auc`` and so on.
 
@@ -154,9 +154,9 @@ def leaks(
             leak.nearest(leak.whiten(part[both], scale), known) for part in (samples, other)
         )
         low, high = leak.auc_interval(near, far, numpy_generator(0, "bootstrap", 0))
-        values[f"{group}/{name}_auc"] = leak.auc(near, far)
-        values[f"{group}/{name}_auc_low"], values[f"{group}/{name}_auc_high"] = low, high
-        values[f"{group}/{name}_p"] = leak.p_value(near, far)
+        values[f"{group}{name}_auc"] = leak.auc(near, far)
+        values[f"{group}{name}_auc_low"], values[f"{group}{name}_auc_high"] = low, high
+        values[f"{group}{name}_p"] = leak.p_value(near, far)
     return values
 
 
