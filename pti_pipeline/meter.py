@@ -65,11 +65,14 @@ class Case:
         One LoRA for each character, under peft's names, or none at all.
     config : mapping
         With ``r``, ``lora_alpha`` and ``target_modules``.
+    file : Path, optional
+        A LoRA made elsewhere, in place of ``states``.
     """
 
     who: Characters
     states: tuple[Mapping[str, Tensor], ...] = ()
     config: Mapping[str, object] | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ def measure(meter: Meter, case: Case) -> list[Measured]:
 @contextmanager
 def tuned(base: BaseModel, case: Case) -> Iterator[None]:
     """Attach a case's LoRAs, for a while."""
+    if case.file is not None:
+        with base.lora_file(case.file):
+            yield
+        return
     if not case.states or case.config is None:
         yield
         return

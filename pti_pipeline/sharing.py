@@ -68,24 +68,26 @@ def apart(case: Case) -> list[Case]:
     """Split a case into one for each character."""
     vectors, states = case.who.vectors, case.states
     return [
-        Case(Characters(case.who.name, vectors[k : k + 1]), states[k : k + 1], case.config)
+        Case(
+            Characters(case.who.name, vectors[k : k + 1]), states[k : k + 1], case.config, case.file
+        )
         for k in range(len(vectors))
     ]
 
 
-Parcel = tuple[str, NDArray[np.floating], list[dict[str, NDArray[Any]]], Any]
+Parcel = tuple[str, NDArray[np.floating], list[dict[str, NDArray[Any]]], Any, Any]
 """A case as arrays: tensors would each hold a file open on their way to another process."""
 
 
 def _parcel(case: Case) -> Parcel:
     states = [_arrays(state) for state in case.states]
-    return case.who.name, case.who.vectors.numpy(), states, case.config
+    return case.who.name, case.who.vectors.numpy(), states, case.config, case.file
 
 
 def _work(meter: Meter, parcel: Parcel) -> list[tuple[Any, ...]]:
-    name, vectors, states, config = parcel
+    name, vectors, states, config, file = parcel
     who = Characters(name, torch.from_numpy(vectors))
-    case = Case(who, tuple(_tensors(state) for state in states), config)
+    case = Case(who, tuple(_tensors(state) for state in states), config, file)
     return [(_arrays(m.plain), _arrays(m.edits), m.bank, m.grid) for m in measure(meter, case)]
 
 

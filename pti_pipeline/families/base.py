@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a LoRA moves weights, over all layers: Frobenius norms.
+
+    Attributes
+    ----------
+    delta_norm : float
+        Of the merged minus the base weights.
+    base_norm : float
+        Of the base weights of the same layers.
+    """
+
+    delta_norm: float
+    base_norm: float
 
 
 class BaseModel(Protocol):
@@ -79,3 +96,6 @@ class BaseModel(Protocol):
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
+
+    def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
+        """Attach a LoRA file made elsewhere, for a while; the base is then as it was."""

@@ -19,7 +19,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
+from pti_pipeline.families.base import Moved
 from pti_pipeline.lora import PREFIX
 
 diffusers.utils.logging.disable_progress_bar()
@@ -61,6 +63,7 @@ class StableDiffusion:
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tokenizer, self.scheduler = pipeline.tokenizer, pipeline.scheduler
+        self._pipeline = pipeline
         parts = (pipeline.text_encoder, pipeline.vae, pipeline.unet)
         for part in parts:
             part.requires_grad_(False).eval().to(device)
@@ -200,6 +203,10 @@ class StableDiffusion:
         state = convert_unet_state_dict_to_peft(tensors)
         plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
         return plain, {k.removeprefix("unet."): v for k, v in facts.items()}
+
+    def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
+        """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
+        return foreign.attached(self._pipeline, path)
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         cumulative = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]

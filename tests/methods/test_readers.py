@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pti_pipeline import evaluation, masks, sharing
+from pti_pipeline import evaluation, lora, masks, sharing
 from pti_pipeline import meter as m
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
 from pti_pipeline.families import WORLD, load
 from pti_pipeline.readers import reader_names
-from pti_pipeline.settings import BaseSettings, SampleSettings
+from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
 from pti_pipeline.world.factors import SCENES
 from pti_pipeline.world.render import render
 from pti_pipeline.world.subjects import MOCHI, views
@@ -77,6 +77,27 @@ def test_what_is_read_crosses_processes_as_arrays(tiny_folder, pictures, clip_fo
         torch.testing.assert_close(value, torch.from_numpy(plain[name]), equal_nan=True)
     assert set(plain) == {"layout", "background", "clip", "dino"} and set(edits) == {"clip_t"}
     assert bank == own.bank
+
+
+def test_a_lora_as_a_file_made_elsewhere_measures_as_our_own(tiny_folder, pictures, tmp_path):
+    meter = photo_meter(tiny_folder, pictures)
+    base, who = m.equipment(meter).base, token(meter).who
+    adapter = lora.attach(base.denoiser, 2, 6.0, TARGETS, [0])
+    for layer in adapter.layers.values():
+        layer.up.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    state = lora.peft_state(adapter, 0)
+    lora.detach(adapter)
+    config = {"r": 2, "lora_alpha": 6.0, "target_modules": list(TARGETS)}
+    base.save_lora(state, config, tmp_path)
+    path = tmp_path / "pytorch_lora_weights.safetensors"
+    (bare,) = m.measure(meter, m.Case(who))
+    (own,) = m.measure(meter, m.Case(who, (state,), config))
+    ((plain, _, bank, _),) = sharing._work(meter, sharing._parcel(m.Case(who, file=path)))
+    assert bank == pytest.approx(own.bank, rel=1e-4)
+    assert bank["reconstruction/bank_loss"] != bare.bank["reconstruction/bank_loss"]
+    torch.testing.assert_close(
+        torch.from_numpy(plain["layout"]), own.plain["layout"], atol=1e-2, rtol=0
+    )
 
 
 def test_without_models_their_numbers_are_absent(tiny_folder, pictures):
