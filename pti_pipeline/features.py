@@ -102,7 +102,7 @@ def subject_features(vision: Vision, images: Tensor, masks: Tensor) -> Tensor:
         return torch.full((len(images), 1), torch.nan)
     known = _features(vision, torch.cat(seen))
     features = torch.full((len(images), known.shape[1]), torch.nan)
-    features[found] = known
+    features[found.cpu()] = known
     return features
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline import evaluation, lora, overpowering
+from pti_pipeline import lora, overpowering, reconstruction
 from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.evaluation import EDITS, PHOTO_EDITS, PLAIN
@@ -142,7 +142,7 @@ def measure(meter: Meter, case: Case) -> list[Measured]:
     prompts = [text for text in kit.edits for _ in range(meter.edit_seeds)]
     asked = list(range(meter.edit_seeds)) * len(kit.edits)
     with tuned(base, case):
-        banks = evaluation.reconstruction(base, who, kit.subject, kit.masks)
+        banks = reconstruction.on_bank(base, who, kit.subject, kit.masks)
         shares = overpowering.shares(base, who, kit.subject)
         grids = preview(base, who, meter.how)
         plain = draw(base, who, [PLAIN] * meter.samples, seeds, meter.how)
