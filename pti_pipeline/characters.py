@@ -44,17 +44,41 @@ def class_word(word: str = "") -> Characters:
     return Characters(word, torch.zeros(1, 0, 1))
 
 
+def tokenized(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
+    """Token ids of prompts, ``{}`` filled with the name; shape (P, L)."""
+    n = who.vectors.shape[1]
+    tokens = placeholder_tokens(who.name, n) if n else []
+    return base.tokenize([p.replace("{}", who.name) for p in prompts], tokens)
+
+
 @torch.no_grad()
 def encode(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
     """Token states of prompts, ``{}`` filled with the name; shape (K, P, L, H)."""
     experiments, n = who.vectors.shape[:2]
-    tokens = placeholder_tokens(who.name, n) if n else []
-    ids = base.tokenize([p.replace("{}", who.name) for p in prompts], tokens)
-    rows = ids.repeat(experiments, 1)
+    rows = tokenized(base, who, prompts).repeat(experiments, 1)
     if not n:
         return base.condition(rows).unflatten(0, (experiments, -1))
     with attached(base.text_encoder, who.vectors.detach().to(base.device)):
         return base.condition(rows).unflatten(0, (experiments, -1))
+
+
+def content_positions(base: BaseModel, ids: Tensor) -> Tensor:
+    """Where ids (P, L) are words: not the begin, the end or the padding; bool, (P, L)."""
+    return ~torch.isin(ids, base.tokenize([""], []))
+
+
+def name_positions(base: BaseModel, who: Characters, ids: Tensor) -> Tensor:
+    """Where ids (P, L) stand for the character, all of its tokens; bool, (P, L)."""
+    if who.vectors.shape[1]:
+        return ids >= len(base.vocabulary())
+    alone = base.tokenize([who.name], [])
+    name = alone[content_positions(base, alone)]
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    if len(name):
+        starts = (ids.unfold(1, len(name), 1) == name).all(2)
+        for row, column in starts.nonzero().tolist():
+            found[row, column : column + len(name)] = True
+    return found
 
 
 def draw(

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from pti_pipeline.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+MASK = "-mask.png"
+"""Ending of the file beside a picture that is white on its subject."""
 SMALLEST = 16
 """Side of the smallest picture taken, in pixels."""
 
@@ -42,28 +45,33 @@ class Subject:
         File names.
     fingerprint : str
         SHA-256 over pixels and captions, in hexadecimal.
+    masks : tuple of (ndarray or None), length N or 0
+        Where the subject is, (S, S), bool, of pictures that say so.
     """
 
     images: Tensor
     captions: tuple[str | None, ...]
     names: tuple[str, ...]
     fingerprint: str
+    masks: tuple[NDArray[np.bool_] | None, ...] = ()
 
 
 def load_subject(folder: Path, size: int) -> Subject:
     """Read every picture of ``folder``, cut to a centered square and resized to ``size``.
 
     EXIF rotation is applied and transparency laid on white. A caption comes from ``<name>.txt``
-    beside the picture, else from ``metadata.jsonl`` (``file_name`` and ``text``).
+    beside the picture, else from ``metadata.jsonl`` (``file_name`` and ``text``). A mask comes from
+    ``<name>-mask.png`` beside the picture, else from its transparency.
 
     Raises
     ------
     DataError
-        If there is no picture, or some can't be read: all of them are named.
+        If there is no picture, or some can't be read (all of them are named), or a mask is empty
+        or of another size than its picture.
     """
     if not folder.is_dir():
         raise DataError("E301", f"no folder '{folder}'", "give a folder with 4 to 20 pictures")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    paths = _pictures(folder)
     if not paths:
         hint = f"put 4 to 20 pictures in it ({', '.join(sorted(SUFFIXES))})"
         raise DataError("E301", f"no picture in '{folder}'", hint)
@@ -83,7 +91,8 @@ def load_subject(folder: Path, size: int) -> Subject:
     pixels = np.stack(pictures)
     digest = sha256(pixels.tobytes() + json.dumps(captions).encode()).hexdigest()
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    return Subject(images.contiguous(), captions, tuple(p.name for p in paths), digest)
+    names, masks = tuple(p.name for p in paths), tuple(_mask(p, size) for p in paths)
+    return Subject(images.contiguous(), captions, names, digest, masks)
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
@@ -117,6 +126,46 @@ def prompts_for(subject: Subject, token: str) -> list[list[str]]:
         plain if caption is None else [caption if token in caption else f"{token} {caption}"]
         for caption in subject.captions
     ]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder, in order of name, without the masks that lie beside them."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    masks = {p.with_name(p.stem + MASK) for p in found}
+    return sorted(p for p in found if p not in masks)
+
+
+def _mask(path: Path, size: int) -> NDArray[np.bool_] | None:
+    """Mask of one picture, cut and resized as the picture is; None if nothing tells."""
+    with Image.open(path) as file:
+        picture = ImageOps.exif_transpose(file)
+        alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    beside = path.with_name(path.stem + MASK)
+    shape = _mask_beside(beside, picture.size) if beside.is_file() else alpha
+    if shape is None:
+        return None
+    mask: NDArray[np.bool_] = (
+        np.asarray(ImageOps.fit(shape, (size, size), Image.Resampling.BOX)) > 127
+    )
+    if shape is alpha and (mask.all() or not mask.any()):
+        return None  # transparency that sets nothing apart
+    if not mask.any():
+        what = f"the mask '{beside.name}' shows no subject"
+        raise DataError("E310", what, "paint it white on the subject")
+    return mask
+
+
+def _mask_beside(path: Path, size: tuple[int, int]) -> Image.Image:
+    hint = f"make it {size[0]}x{size[1]}, white on the subject"
+    try:
+        with Image.open(path) as file:
+            shape = ImageOps.exif_transpose(file).convert("L")
+    except Exception as error:  # Pillow's decoders raise anything on broken files
+        raise DataError("E310", f"can't read the mask '{path.name}' ({error})", hint) from error
+    if shape.size != size:
+        what = f"the mask '{path.name}' is {shape.width}x{shape.height}"
+        raise DataError("E310", what, hint)
+    return shape
 
 
 def _captions(folder: Path, paths: Sequence[Path]) -> tuple[str | None, ...]:

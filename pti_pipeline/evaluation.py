@@ -1,6 +1,8 @@
-"""What is measured of K characters on one base: reconstruction, editability, leak and diversity."""
+"""What is measured of characters from samples that were read: editability, leak, likeness."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,77 +10,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import leak, metrics
-from pti_pipeline.characters import Characters, encode
-from pti_pipeline.data import Subject
-from pti_pipeline.families.base import BaseModel
-from pti_pipeline.losses import denoising_loss
-from pti_pipeline.randomness import generator, numpy_generator
-from pti_pipeline.sampling import to_uint8
+from pti_pipeline.randomness import numpy_generator
 from pti_pipeline.world import factors as f
 from pti_pipeline.world.captions import COLUMN_WORDS, SCENE_WORDS
-from pti_pipeline.world.reader import Reader
+
+Values = NDArray[np.floating]
 
 PLAIN = "a photo of {}"
 """Prompt that says nothing of position or scene: the base model must draw random ones."""
 
 IDENTITY = ("species", "color", "belly", "hat", "hat_color", "emblem", "eyes")
-BANK_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-CLEAN_TIMES = (0.25, 0.5, 0.75)
 EDITS = (
     *((f"{{}} {words}", "column", f.COLUMNS.index(name)) for name, words in COLUMN_WORDS.items()),
     *((f"{{}} {SCENE_WORDS[name][0]}", "scene", f.SCENES.index(name)) for name in f.SCENES),
     ("{} arms up", "arms", 1),
     ("{} arms down", "arms", 0),
 )
-"""Edit prompts: template, factor that the reader checks, and the value asked for."""
+"""Edit prompts of the world: template, factor that the reader checks, and the value asked for."""
 
+PHOTO_EDITS = (
+    "a photo of {} on the beach",
+    "a photo of {} in the snow",
+    "a photo of {} in the jungle",
+    "a photo of {} on a city street at night",
+    "a photo of {} in a kitchen",
+    "a photo of {} on top of a wooden floor",
+    "an oil painting of {}",
+    "a pencil drawing of {}",
+    "a watercolor painting of {}",
+    "a photo of {} with a red hat",
+    "a photo of {} with sunglasses",
+    "a photo of {} with a blue scarf",
+)
+"""Edit prompts elsewhere: places, styles and accessories, as in DreamBooth (Ruiz et al. 2023)."""
 
-def reconstruction(base: BaseModel, who: Characters, subject: Subject) -> list[dict[str, float]]:
-    """Loss, SSIM and PSNR on a fixed bank of noised training pictures, for each character.
-
-    The clean picture predicted at a quarter, half and three quarters of the noise is held
-    against the autoencoder's own round trip.
-    """
-    latents, _ = base.encode_images(subject.images)
-    target = base.decode(latents)
-    losses, pictures = [], []
-    for index, share in enumerate(sorted({*BANK_TIMES, *CLEAN_TIMES})):
-        noise = torch.randn(latents.shape, generator=generator(0, "bank", index)).to(base.device)
-        answers = _answers(base, who, latents, noise, int(share * base.timesteps))
-        if share in BANK_TIMES:
-            losses.append(answers[0])
-        if share in CLEAN_TIMES:
-            pictures.append(answers[1])
-    bank = torch.stack(losses).mean(0)
-    reference = _unit(target)
-    rows = []
-    for k, loss in enumerate(bank):
-        drawn = [_unit(base.decode(clean[k])) for clean in pictures]
-        rows.append(
-            {
-                "reconstruction/bank_loss": float(loss),
-                "reconstruction/ssim": float(np.mean([metrics.ssim(d, reference) for d in drawn])),
-                "reconstruction/psnr": float(np.mean([metrics.psnr(d, reference) for d in drawn])),
-            }
-        )
-    return rows
-
-
-@torch.no_grad()
-def _answers(
-    base: BaseModel, who: Characters, latents: Tensor, noise: Tensor, time: int
-) -> tuple[Tensor, Tensor]:
-    """Losses (K,) and predicted clean latents (K, N, ...) at one timestep."""
-    states = encode(base, who, [PLAIN])
-    experiments, n = len(states), len(latents)
-    times = torch.full((n,), time, device=base.device)
-    noisy, target = base.add_noise(latents, noise, times), base.target(latents, noise, times)
-    repeat = (experiments, 1, 1, 1)
-    rows = states.expand(-1, n, -1, -1).flatten(0, 1)
-    prediction = base.predict(noisy.repeat(repeat), times.repeat(experiments), rows)
-    loss = denoising_loss(prediction, target.repeat(repeat)).unflatten(0, (experiments, n)).mean(1)
-    clean = base.clean(noisy.repeat(repeat), prediction, times.repeat(experiments))
-    return loss, clean.unflatten(0, (experiments, n))
+FEWEST = 8
+"""Samples with a mask, and their pairs with a reference's, below which no leak is told."""
 
 
 def obedience(read: dict[str, Tensor], seeds: int) -> float:
@@ -105,28 +72,72 @@ def layouts(read: dict[str, Tensor]) -> NDArray[np.floating]:
 
 
 def leaks(
-    samples: NDArray[np.floating],
-    references: dict[str, NDArray[np.floating]],
-    training: NDArray[np.floating],
+    samples: Values, references: Mapping[str, Values], training: Values, group: str = "leak/"
 ) -> dict[str, float]:
-    """Leak against each reference, and the diversity of positions against the first."""
+    """Leak against each reference, by logged name: ``leak/class_auc`` and so on.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n, d)
+        Layouts; NaN where no mask was found.
+    references : mapping of str to ndarray, each (n, d)
+        Layouts drawn with the same seeds; the first one's covariance is the unit.
+    training : ndarray, shape (N, d)
+    group : str
+        Before each name.
+    """
     values: dict[str, float] = {}
-    scale = next(iter(references.values()))
-    near = leak.nearest(leak.whiten(samples, scale), leak.whiten(training, scale))
+    scale = _found(next(iter(references.values())))
+    known = leak.whiten(_found(training), scale)
     for name, other in references.items():
-        far = leak.nearest(leak.whiten(other, scale), leak.whiten(training, scale))
+        both = np.isfinite(samples).all(1) & np.isfinite(other).all(1)
+        near, far = (
+            leak.nearest(leak.whiten(part[both], scale), known) for part in (samples, other)
+        )
         low, high = leak.auc_interval(near, far, numpy_generator(0, "bootstrap", 0))
-        values[f"leak/{name}_auc"] = leak.auc(near, far)
-        values[f"leak/{name}_auc_low"], values[f"leak/{name}_auc_high"] = low, high
-        values[f"leak/{name}_p"] = leak.p_value(near, far)
-    values["diversity/positions"] = metrics.position_diversity(samples, scale)
+        values[f"{group}{name}_auc"] = leak.auc(near, far)
+        values[f"{group}{name}_auc_low"], values[f"{group}{name}_auc_high"] = low, high
+        values[f"{group}{name}_p"] = leak.p_value(near, far)
     return values
 
 
-def read_all(reader: Reader, images: Tensor) -> list[dict[str, Tensor]]:
-    """Read (K, n, 3, S, S) pictures: factors of each character's samples."""
-    return [reader.read(part.cpu()) for part in images]
+def too_few(samples: Values, references: Mapping[str, Values], training: Values) -> str:
+    """Say why layouts tell no leak, or nothing if they do."""
+    if not len(_found(training)):
+        return "no training picture has a mask"
+    for name, other in references.items():
+        both = int((np.isfinite(samples).all(1) & np.isfinite(other).all(1)).sum())
+        if both < FEWEST:
+            return f"only {both} of {len(samples)} samples have a mask, as those of the {name}"
+    return ""
 
 
-def _unit(images: Tensor) -> NDArray[np.floating]:
-    return to_uint8(images).astype(np.float64) / 255
+def scene_leak(
+    samples: Tensor, references: Mapping[str, Tensor], training: Tensor
+) -> dict[str, float]:
+    """Whether samples (n,) show the training scenes oftener than references at equal seeds.
+
+    Nothing where the training pictures show every scene of the world: then nothing could leak.
+    """
+    if len(training.unique()) == len(f.SCENES):
+        return {}
+    own = torch.isin(samples, training).numpy()
+    values = {"leak/scene_share": float(own.mean())}
+    for name, other in references.items():
+        there = torch.isin(other, training).numpy()
+        values[f"leak/scene_{name}_share"] = float(there.mean())
+        values[f"leak/scene_{name}_p"] = metrics.oftener(own, there)
+    return values
+
+
+def likeness(samples: Tensor, training: Tensor) -> float:
+    """Mean cosine of features (n, d) with the training pictures' (N, d), -1 to 1, higher is better.
+
+    Rows without a mask are NaN and left out; NaN if all are.
+    """
+    return float((samples @ training.T).nanmean())
+
+
+def _found(layouts: Values) -> Values:
+    """Rows that have a mask."""
+    return layouts[np.isfinite(layouts).all(1)]

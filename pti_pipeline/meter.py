@@ -1,39 +1,26 @@
-"""Measures characters: each on a core of its own, or all of equal shape in one pass of a GPU."""
+"""What is measured of a case: characters on one base, in one pass."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from multiprocessing import active_children, get_context, parent_process
+from functools import lru_cache
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline import evaluation, lora, machine
+from pti_pipeline import lora, overpowering, reconstruction
 from pti_pipeline.characters import Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
-from pti_pipeline.errors import ResourceError
-from pti_pipeline.evaluation import EDITS, PLAIN
+from pti_pipeline.evaluation import EDITS, PHOTO_EDITS, PLAIN
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.metrics import relative_gain
+from pti_pipeline.metrics import Masks
+from pti_pipeline.readers import Readers, load_readers, read_edits, read_plain, read_subject
 from pti_pipeline.settings import BaseSettings, SampleSettings
-from pti_pipeline.world.reader import Reader, load_reader
-
-LIBRARIES = 700 * 2**20
-"""Memory of a process that has imported the libraries, in bytes."""
-WEIGHTS_A_WORKER = 4
-"""Further memory of a process that samples, in sizes of the base's weights."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +32,26 @@ class Meter:
     where : BaseSettings
     images : Path
         Folder of the training pictures.
+    word : str
+        Class word of what they show.
     samples : int
         Samples without a position in the prompt, for appearance, leak and diversity.
     edit_seeds : int
         Samples of each edit prompt.
     how : SampleSettings
         How samples are drawn.
+    clip, dino : str
+        Folders or hub ids of models that compare pictures; none by default.
     """
 
     where: BaseSettings
     images: Path
+    word: str
     samples: int
     edit_seeds: int
     how: SampleSettings
+    clip: str = ""
+    dino: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,14 @@ class Case:
         One LoRA for each character, under peft's names, or none at all.
     config : mapping
         With ``r``, ``lora_alpha`` and ``target_modules``.
+    file : Path, optional
+        A LoRA made elsewhere, in place of ``states``.
     """
 
     who: Characters
     states: tuple[Mapping[str, Tensor], ...] = ()
     config: Mapping[str, object] | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,10 @@ class Measured:
     Attributes
     ----------
     plain, edits : dict of str to Tensor
-        Factors read from samples of :data:`PLAIN` and of :data:`EDITS`; empty without a reader.
+        Read from samples of :data:`PLAIN` and of edit prompts, by
+        :func:`pti_pipeline.readers.read_plain` and ``read_edits``.
     bank : dict of str to float
-        Reconstruction metrics by logged name.
+        Reconstruction and overpowering, which need no samples, by logged name.
     grid : ndarray, shape (H, W, 3), uint8
         The character's sample grid.
     """
@@ -98,146 +96,75 @@ class Measured:
     grid: NDArray[np.uint8]
 
 
-def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
-    """Measure every character of ``cases``, in order, side by side where there are cores.
+@dataclass(frozen=True)
+class Equipment:
+    """What measuring takes, loaded.
 
-    On a CPU a pass of many characters is no cheaper than one of each, so cases are taken apart
-    and shared out among processes of one thread each. These are new interpreters: a script that
-    calls this needs ``if __name__ == "__main__":``.
-
-    Raises
-    ------
-    ResourceError
-        If one of the processes dies.
+    Attributes
+    ----------
+    base : BaseModel
+    subject : Subject
+    readers : Readers
+    training : dict of str to Tensor
+        The training pictures, read as plain samples are.
+    masks : ndarray, shape (N, S, S), bool
+        The training pictures' subjects.
     """
-    base, _, _ = equipment(meter)
-    if base.device.type == "cpu":
-        cases = [single for case in cases for single in apart(case)]
-    places = min(len(cases), _places(base))
-    if places == 1:
-        for case in cases:
-            yield from measure(meter, case)
-        return
-    pool = ProcessPoolExecutor(places, get_context("spawn"), _end_with_parent)
-    with _one_thread(), pool:
-        try:
-            for rows in pool.map(partial(_work, meter), map(_parcel, cases)):
-                yield from (Measured(_tensors(a), _tensors(b), *rest) for a, b, *rest in rows)
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "E601", "a process that drew samples died", "free some memory, or use --device cuda"
-            ) from error
-        except BaseException:
-            for process in active_children():
-                process.terminate()
-            raise
+
+    base: BaseModel
+    subject: Subject
+    readers: Readers
+    training: dict[str, Tensor]
+    masks: Masks
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """Edit prompts that someone here can check."""
+        if self.readers.factors:
+            return tuple(text for text, _, _ in EDITS)
+        return PHOTO_EDITS if self.readers.clip else ()
+
+
+@lru_cache(maxsize=1)
+def equipment(meter: Meter) -> Equipment:
+    """Load the base, the pictures and what reads them; once a process."""
+    base = load(meter.where.base, meter.where.device, meter.where.precision)
+    subject = load_subject(meter.images, base.resolution)
+    readers = load_readers(base, meter.word, meter.clip, meter.dino)
+    return Equipment(base, subject, readers, *read_subject(readers, subject))
 
 
 def measure(meter: Meter, case: Case) -> list[Measured]:
     """Measure the characters of one case in one pass."""
-    base, subject, reader = equipment(meter)
+    kit = equipment(meter)
+    base, who, readers = kit.base, case.who, kit.readers
+    seeds = list(range(meter.samples))
+    prompts = [text for text in kit.edits for _ in range(meter.edit_seeds)]
+    asked = list(range(meter.edit_seeds)) * len(kit.edits)
     with tuned(base, case):
-        banks = evaluation.reconstruction(base, case.who, subject)
-        grids = preview(base, case.who, meter.how)
-        if reader is None:
-            return [Measured({}, {}, b, g) for b, g in zip(banks, grids, strict=True)]
-        seeds = list(range(meter.samples))
-        plain = draw(base, case.who, [PLAIN] * meter.samples, seeds, meter.how)
-        prompts = [text for text, _, _ in EDITS for _ in range(meter.edit_seeds)]
-        asked = list(range(meter.edit_seeds)) * len(EDITS)
-        edits = draw(base, case.who, prompts, asked, meter.how)
-    read = [evaluation.read_all(reader, part) for part in (plain, edits)]
-    return [Measured(*row) for row in zip(*read, banks, grids, strict=True)]
-
-
-def compare(
-    meter: Meter, measured: Measured, references: Mapping[str, Measured]
-) -> dict[str, float]:
-    """Metrics of one character against others at equal seeds, by logged name.
-
-    Parameters
-    ----------
-    meter : Meter
-    measured : Measured
-    references : mapping of str to Measured
-        ``class`` (the class word on the base model) and, of a tuning, ``pivot``, in this order.
-    """
-    _, subject, reader = equipment(meter)
-    nearest = list(references.values())[-1]
-    before = references["class"].bank["reconstruction/bank_loss"]
-    gain = relative_gain(measured.bank["reconstruction/bank_loss"], before)
-    row = {**measured.bank, "reconstruction/bank_gain": gain}
-    if reader is None:
-        return row
-    training = reader.read(subject.images)
-    obeyed, usual = (evaluation.obedience(m.edits, meter.edit_seeds) for m in (measured, nearest))
-    row["reconstruction/appearance"] = evaluation.appearance(measured.plain, training)
-    row["reconstruction/appearance_before"] = evaluation.appearance(nearest.plain, training)
-    row["editability/obedience"] = obeyed
-    row["editability/relative"] = obeyed / usual
-    return row | evaluation.leaks(
-        evaluation.layouts(measured.plain),
-        {name: evaluation.layouts(m.plain) for name, m in references.items()},
-        evaluation.layouts(training),
-    )
-
-
-@lru_cache(maxsize=1)
-def equipment(meter: Meter) -> tuple[BaseModel, Subject, Reader | None]:
-    """Load the base, the pictures and, on the embedded world, the reader; once a process."""
-    base = load(meter.where.base, meter.where.device, meter.where.precision)
-    subject = load_subject(meter.images, base.resolution)
-    return base, subject, load_reader() if meter.where.base == "world" else None
-
-
-def apart(case: Case) -> list[Case]:
-    """Split a case into one for each character."""
-    vectors, states = case.who.vectors, case.states
+        banks = reconstruction.on_bank(base, who, kit.subject, kit.masks)
+        shares = overpowering.shares(base, who, kit.subject)
+        grids = preview(base, who, meter.how)
+        plain = draw(base, who, [PLAIN] * meter.samples, seeds, meter.how)
+        edits = draw(base, who, prompts, asked, meter.how) if prompts else [None] * len(plain)
     return [
-        Case(Characters(case.who.name, vectors[k : k + 1]), states[k : k + 1], case.config)
-        for k in range(len(vectors))
+        Measured(
+            read_plain(readers, shown),
+            {} if edited is None else read_edits(readers, edited, prompts),
+            bank | {"overpowering/share": share},
+            grid,
+        )
+        for shown, edited, bank, share, grid in zip(plain, edits, banks, shares, grids, strict=True)
     ]
-
-
-Parcel = tuple[str, NDArray[np.floating], list[dict[str, NDArray[Any]]], Any]
-"""A case as arrays: tensors would each hold a file open on their way to another process."""
-
-
-def _parcel(case: Case) -> Parcel:
-    states = [_arrays(state) for state in case.states]
-    return case.who.name, case.who.vectors.numpy(), states, case.config
-
-
-def _work(meter: Meter, parcel: Parcel) -> list[tuple[Any, ...]]:
-    name, vectors, states, config = parcel
-    who = Characters(name, torch.from_numpy(vectors))
-    case = Case(who, tuple(_tensors(state) for state in states), config)
-    return [(_arrays(m.plain), _arrays(m.edits), m.bank, m.grid) for m in measure(meter, case)]
-
-
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
 def tuned(base: BaseModel, case: Case) -> Iterator[None]:
     """Attach a case's LoRAs, for a while."""
+    if case.file is not None:
+        with base.lora_file(case.file):
+            yield
+        return
     if not case.states or case.config is None:
         yield
         return
@@ -246,26 +173,3 @@ def tuned(base: BaseModel, case: Case) -> Iterator[None]:
         yield
     finally:
         lora.detach(adapter)
-
-
-def _places(base: BaseModel) -> int:
-    """How many processes can sample at once: one on a GPU, else one a core, as memory allows."""
-    if base.device.type != "cpu":
-        return 1
-    parts = (base.denoiser, base.text_encoder)
-    weights = sum(p.nbytes for part in parts for p in part.parameters())
-    fitting = machine.free_bytes(base.device) // (LIBRARIES + WEIGHTS_A_WORKER * weights)
-    return max(1, min(machine.cores(), fitting))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes started inside take one thread each: more would fight for the cores."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before

@@ -120,3 +120,39 @@ def load_pivot(path: Path) -> Pivot:
             "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
         )
     return Pivot(facts["token"], facts["initializer"], embedding, start.expand_as(embedding))
+
+
+def load_embedding(path: Path, width: int) -> Tensor:
+    """Read a learned embedding made elsewhere, as diffusers, kohya or ComfyUI write it.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file with one tensor, whatever its name.
+    width : int
+        Of the base's embeddings, H.
+
+    Returns
+    -------
+    Tensor, shape (n, H), float32
+
+    Raises
+    ------
+    ModelError
+        If the file may be a pickle, holds anything else, or vectors that are not finite.
+    """
+    if path.suffix != ".safetensors":
+        hint = "convert it to .safetensors"
+        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    hint = f"give a file with one tensor of {width} columns"
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
+    except Exception as error:
+        raise ModelError("E412", f"can't read '{path.name}' ({error})", hint) from error
+    shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors) or "nothing"
+    if len(tensors) != 1 or tensors[0].ndim not in (1, 2) or tensors[0].shape[-1] != width:
+        raise ModelError("E412", f"'{path.name}' holds {shapes}, no embedding", hint)
+    if not tensors[0].isfinite().all():
+        raise ModelError("E403", f"the embedding in '{path.name}' is not finite", "train it again")
+    return tensors[0].float().reshape(-1, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,7 +14,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    ViTConfig,
+    ViTModel,
+)
 
 from pti_pipeline.families import load
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
@@ -127,3 +135,51 @@ def store(tmp_path, monkeypatch):
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+def preprocessing(folder: Path, size: int) -> None:
+    facts = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
+    facts |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A tiny CLIP model with random weights."""
+    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
+    tokenizer = build_tokenizer(WORDS, folder)
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 24, **shape}
+    for name in ("bos", "eos", "pad"):
+        text[f"{name}_token_id"] = getattr(tokenizer, f"{name}_token_id")
+    vision = {"image_size": 16, "patch_size": 4, **shape}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    preprocessing(folder, 16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dino_folder(tmp_path_factory):
+    """A tiny vision transformer with random weights."""
+    folder = tmp_path_factory.mktemp("dino") / "tiny-dino"
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=24,
+        patch_size=8,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    preprocessing(folder, 24)
+    return folder

@@ -7,24 +7,66 @@ from typing import Any
 
 import click
 
-from pti_pipeline.cli.options import base_settings, option, place, sampling, study
+from pti_pipeline.cli.options import (
+    base_settings,
+    find_folder,
+    option,
+    place,
+    sampling,
+    study,
+)
+from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import SampleSettings
 
 
 @click.command()
-@click.option("--run", required=True, help="Run id of an invert or finetune run, or of a sweep.")
+@option("run", "", "Run id of an invert or finetune run, or of a sweep.")
+@option("lora", "", "Instead of --run: a LoRA made elsewhere, .safetensors.")
+@option("embedding", "", "Instead of --run: a learned embedding made elsewhere, .safetensors.")
+@option("images", "", "Of files made elsewhere: folder of the pictures they learned from.")
+@option("token", "", "Of files made elsewhere: what stands for the subject in prompts.")
+@option("initializer", "", "Of files made elsewhere: the subject's class word.")
 @option("samples", 64, "Samples without a position in the prompt.", type=click.IntRange(8))
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option("clip", "", "CLIP model that compares pictures and prompts: a folder or a hub id.")
+@option("dino", "", "DINO model that compares pictures: a folder or a hub id.")
 @sampling
 @place
 @study
 def evaluate(**o: Any) -> None:
-    """Measure reconstruction, editability and leak, and draw sample grids at fixed seeds."""
-    how = SampleSettings(o["sampling_steps"], o["guidance"])
-    from pti_pipeline.steps.evaluate import evaluate
+    """Measure reconstruction, editability and leak, and draw sample grids at fixed seeds.
 
-    run = evaluate(base_settings(o), o["run"], o["samples"], o["edit_seeds"], how, o["study"])
+    Of a run (or every run of a sweep), whose numbers go into it; or of a LoRA and an embedding
+    made elsewhere, in a run of their own.
+    """
+    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    drawn = o["samples"], o["edit_seeds"], how
+    _check_subject(o)
+    if o["run"]:
+        from pti_pipeline.steps.evaluate import evaluate
+
+        run = evaluate(base_settings(o), o["run"], *drawn, o["study"], o["clip"], o["dino"])
+    else:
+        from pti_pipeline.meter import Meter
+        from pti_pipeline.steps.evaluate_files import Files, evaluate_files
+
+        images, readers = find_folder(o["images"]), (o["clip"], o["dino"])
+        meter = Meter(base_settings(o), images, o["initializer"], *drawn, *readers)
+        lora, embedding = (Path(o[name]) if o[name] else None for name in ("lora", "embedding"))
+        run = evaluate_files(meter, Files(lora, embedding, o["token"]), o["study"])
     click.echo(f"Evaluated in run {run}.")
+
+
+def _check_subject(o: dict[str, Any]) -> None:
+    """Raise ``UsageError`` unless it is said what to measure, in one of the two ways."""
+    files = [name for name in ("lora", "embedding") if o[name]]
+    if bool(o["run"]) == bool(files):
+        hint = "give --run, or else --lora or --embedding"
+        raise UsageError("E231", "it must be either a run or files that are evaluated", hint)
+    rest = ("images", "token", "initializer")
+    if files and not all(o[name] for name in rest):
+        lacking = ", ".join(f"--{name}" for name in rest if not o[name])
+        raise UsageError("E231", f"files made elsewhere need {lacking} too", "add them")
 
 
 @click.command()

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a LoRA moves weights, over all layers: Frobenius norms.
+
+    Attributes
+    ----------
+    delta_norm : float
+        Of the merged minus the base weights.
+    base_norm : float
+        Of the base weights of the same layers.
+    """
+
+    delta_norm: float
+    base_norm: float
 
 
 class BaseModel(Protocol):
@@ -56,6 +74,12 @@ class BaseModel(Protocol):
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The denoiser's prediction."""
 
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention for a while; each layer appends ``reduce`` of its probabilities.
+
+        These have shape (rows, heads, pixels, L) and sum to 1 over the L tokens of the prompt.
+        """
+
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""
 
@@ -72,3 +96,6 @@ class BaseModel(Protocol):
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
+
+    def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
+        """Attach a LoRA file made elsewhere, for a while; the base is then as it was."""

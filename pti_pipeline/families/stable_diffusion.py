@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families import foreign
+from pti_pipeline.families.attention import watched
+from pti_pipeline.families.base import Moved
 from pti_pipeline.lora import PREFIX
 
 diffusers.utils.logging.disable_progress_bar()
@@ -59,6 +63,7 @@ class StableDiffusion:
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tokenizer, self.scheduler = pipeline.tokenizer, pipeline.scheduler
+        self._pipeline = pipeline
         parts = (pipeline.text_encoder, pipeline.vae, pipeline.unet)
         for part in parts:
             part.requires_grad_(False).eval().to(device)
@@ -150,6 +155,10 @@ class StableDiffusion:
         prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
         return prediction
 
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
+        return watched(self.denoiser, reduce)
+
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""
         signal, spread = self._levels(timesteps)
@@ -194,6 +203,10 @@ class StableDiffusion:
         state = convert_unet_state_dict_to_peft(tensors)
         plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
         return plain, {k.removeprefix("unet."): v for k, v in facts.items()}
+
+    def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
+        """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
+        return foreign.attached(self._pipeline, path)
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         cumulative = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]

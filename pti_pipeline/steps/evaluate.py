@@ -13,14 +13,17 @@ from tqdm import tqdm
 
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, class_word
+from pti_pipeline.comparison import compare
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.meter import Case, Meter, compare, equipment, measure_all
+from pti_pipeline.meter import Case, Meter, equipment
 from pti_pipeline.pivot import load_pivot
+from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
+from pti_pipeline.sharing import measure_all
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
-from pti_pipeline.tracking.write import add_metrics
+from pti_pipeline.tracking.write import add_metrics, add_tags
 
 
 def evaluate(
@@ -30,6 +33,8 @@ def evaluate(
     edit_seeds: int,
     how: SampleSettings,
     study: str = "",
+    clip: str = "",
+    dino: str = "",
 ) -> str:
     """Measure the runs of ``run_id`` and log the numbers in each; return this step's run id.
 
@@ -45,21 +50,32 @@ def evaluate(
     how : SampleSettings
     study : str
         Run id of the study that this belongs to.
+    clip, dino : str
+        Folders or hub ids of models that compare pictures; none by default.
     """
     target = get_run(run_id)
     runs = [r for r in members(target) if r.tags.get("pti.outcome") == "finished"]
     if not runs:
         raise UsageError("E212", f"run '{target.name}' has no finished training", "train first")
     first = runs[0]
-    meter = Meter(where, Path(first.tags["pti.images"]), samples, edit_seeds, how)
-    base, _, _ = equipment(meter)
-    word = Case(class_word(first.tags["pti.initializer"]))
+    images, initializer = Path(first.tags["pti.images"]), first.tags["pti.initializer"]
+    meter = Meter(where, images, initializer, samples, edit_seeds, how, clip, dino)
+    kit = equipment(meter)
+    base, word = kit.base, Case(class_word(initializer))
+    names = reader_names(kit.readers, kit.subject)
     around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
     pivots = [Case(_load(list(around.values()), base).who)] if around else []
     runs = sorted(runs, key=_shape)
     alike = [_load(list(group), base) for _, group in groupby(runs, _shape)]
-    params = {**asdict(where), **asdict(how), "samples": samples, "edit_seeds": edit_seeds}
-    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id}
+    params = {
+        **asdict(where),
+        **asdict(how),
+        "samples": samples,
+        "edit_seeds": edit_seeds,
+        "clip": clip,
+        "dino": dino,
+    }
+    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **names}
     with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
         measuring = measure_all(meter, [word, *pivots, *alike])
         total = 1 + len(around) + len(runs)
@@ -69,7 +85,9 @@ def evaluate(
         for found, measured in zip(runs, followed, strict=True):
             own = found.tags.get("pti.pivot")
             references = {"class": usual} | ({"pivot": known[own]} if own else {})
-            add_metrics(found, compare(meter, measured, references))
+            metrics, missing = compare(meter, measured, references)
+            add_metrics(found, metrics)
+            add_tags(found, names | missing)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", measured.grid, 0)
         return run.id
 

@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from pti_pipeline import lora
+from pti_pipeline import lora, sharing
 from pti_pipeline import meter as m
 from pti_pipeline.characters import Characters, class_word
+from pti_pipeline.comparison import compare
 from pti_pipeline.errors import ResourceError
 from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
 
 IMAGES = Path(__file__).parents[2] / "examples" / "mochi"
 METER = m.Meter(
-    BaseSettings("world", "cpu"), IMAGES, samples=2, edit_seeds=1, how=SampleSettings(2)
+    BaseSettings("world", "cpu"), IMAGES, "rabbit", samples=2, edit_seeds=1, how=SampleSettings(2)
 )
 
 
 @pytest.fixture(scope="module")
 def cases():
     """The class word, and three characters with LoRAs that change the picture."""
-    base, _, _ = m.equipment(METER)
+    base = m.equipment(METER).base
     vectors = torch.stack([base.initializer_row(word)[None] for word in ("cat", "bear", "ghost")])
     adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1, 2])
     for layer in adapter.layers.values():
@@ -46,10 +47,10 @@ def same(one, other):
 
 def test_side_by_side_equals_in_turn_equals_one_pass(cases, monkeypatch):
     together = [row for case in cases for row in m.measure(METER, case)]
-    monkeypatch.setattr(m.machine, "cores", lambda: 2)
-    beside = list(m.measure_all(METER, cases))
-    monkeypatch.setattr(m.machine, "cores", lambda: 1)
-    in_turn = list(m.measure_all(METER, cases))
+    monkeypatch.setattr(sharing.machine, "cores", lambda: 2)
+    beside = list(sharing.measure_all(METER, cases))
+    monkeypatch.setattr(sharing.machine, "cores", lambda: 1)
+    in_turn = list(sharing.measure_all(METER, cases))
     assert len(together) == len(beside) == len(in_turn) == 4
     for rows in zip(together, beside, in_turn, strict=True):
         same(rows[0], rows[1])
@@ -58,12 +59,12 @@ def test_side_by_side_equals_in_turn_equals_one_pass(cases, monkeypatch):
 
 
 def test_many_loras_need_few_open_files_and_stopping_ends_the_workers(cases, monkeypatch):
-    monkeypatch.setattr(m.machine, "cores", lambda: 2)
+    monkeypatch.setattr(sharing.machine, "cores", lambda: 2)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft = len(os.listdir("/proc/self/fd")) + 60  # three LoRAs have 336 tensors
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
-        measuring = m.measure_all(METER, cases)
+        measuring = sharing.measure_all(METER, cases)
         assert len([next(measuring) for _ in range(3)]) == 3
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -73,7 +74,7 @@ def test_many_loras_need_few_open_files_and_stopping_ends_the_workers(cases, mon
 
 
 def test_a_worker_that_dies_is_told(cases, monkeypatch):
-    monkeypatch.setattr(m.machine, "cores", lambda: 2)
+    monkeypatch.setattr(sharing.machine, "cores", lambda: 2)
 
     def kill():
         while not active_children():
@@ -82,11 +83,11 @@ def test_a_worker_that_dies_is_told(cases, monkeypatch):
 
     threading.Thread(target=kill).start()
     with pytest.raises(ResourceError, match="E601"):
-        list(m.measure_all(METER, cases))
+        list(sharing.measure_all(METER, cases))
 
 
 def test_the_base_is_left_as_it_was(cases):
-    base, _, _ = m.equipment(METER)
+    base = m.equipment(METER).base
     before = m.measure(METER, cases[0])[0]
     with m.tuned(base, cases[1]):
         pass
@@ -95,25 +96,32 @@ def test_the_base_is_left_as_it_was(cases):
 
 
 def test_one_process_where_memory_or_a_gpu_says_so(cases, monkeypatch):
-    base, _, _ = m.equipment(METER)
-    monkeypatch.setattr(m.machine, "cores", lambda: 8)
+    base = m.equipment(METER).base
+    monkeypatch.setattr(sharing.machine, "cores", lambda: 8)
     weights = sum(p.nbytes for x in (base.denoiser, base.text_encoder) for p in x.parameters())
     monkeypatch.setattr(
-        m.machine, "free_bytes", lambda _: 3 * (m.LIBRARIES + m.WEIGHTS_A_WORKER * weights)
+        sharing.machine,
+        "free_bytes",
+        lambda _: 3 * (sharing.LIBRARIES + sharing.WEIGHTS_A_WORKER * weights),
     )
-    assert m._places(base) == 3
-    monkeypatch.setattr(m.machine, "free_bytes", lambda _: 0)
-    assert m._places(base) == 1
+    assert sharing._places(base) == 3
+    monkeypatch.setattr(sharing.machine, "free_bytes", lambda _: 0)
+    assert sharing._places(base) == 1
     monkeypatch.setattr(base, "device", torch.device("cuda"))
-    assert m._places(base) == 1
+    assert sharing._places(base) == 1
 
 
 def test_metrics_are_against_the_nearest_reference(cases):
     word, first, second, _ = (row for case in cases for row in m.measure(METER, case))
-    row = m.compare(METER, first, {"class": word, "pivot": second})
+    row, _ = compare(METER, first, {"class": word, "pivot": second})
     assert {"leak/class_auc", "leak/pivot_auc", "reconstruction/bank_gain"} <= set(row)
     assert row["reconstruction/bank_gain"] == pytest.approx(
         1 - first.bank["reconstruction/bank_loss"] / word.bank["reconstruction/bank_loss"]
     )
-    itself = m.compare(METER, first, {"class": first})
+    assert 0 < row["overpowering/share"] < 1
+    assert row["overpowering/relative"] == pytest.approx(
+        first.bank["overpowering/share"] / word.bank["overpowering/share"]
+    )
+    itself, _ = compare(METER, first, {"class": first})
+    assert itself["overpowering/relative"] == 1
     assert itself["editability/relative"] == 1 and itself["leak/class_auc"] == 0.5

@@ -108,3 +108,51 @@ def test_unreadable_metadata(tmp_path, halves):
     (tmp_path / "metadata.jsonl").write_text("{")
     with pytest.raises(DataError, match="E303"):
         load_subject(tmp_path, 16)
+
+
+def test_masks_come_from_the_file_beside_then_from_transparency(tmp_path, halves):
+    left = np.zeros((32, 32), np.uint8)
+    left[:, :16] = 255
+    for name in ("a.png", "c.png"):
+        save(tmp_path, name, halves)
+    save(tmp_path, "a-mask.png", left)
+    see_through = np.dstack([halves, 255 - left])
+    save(tmp_path, "b.png", see_through)
+    save(tmp_path, "b-mask.png", left)
+    save(tmp_path, "d.png", see_through)
+    save(tmp_path, "e.png", np.dstack([halves, np.full((32, 32), 255, np.uint8)]))
+    subject = load_subject(tmp_path, 16)
+    assert subject.names == ("a.png", "b.png", "c.png", "d.png", "e.png")
+    a, b, c, d, e = subject.masks
+    assert a[:, :8].all() and not a[:, 8:].any()
+    assert (a == b).all() and (d == ~a).all() and c is e is None
+
+
+def test_masks_are_cut_and_turned_as_their_pictures(tmp_path):
+    shape = np.zeros((20, 60), np.uint8)
+    shape[:, 40:] = shape[:, 20:30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path, "a.png", np.dstack([shape] * 3), exif=exif)
+    save(tmp_path, "a-mask.png", np.rot90(shape, -1))
+    subject = load_subject(tmp_path, 20)
+    assert ((subject.images[0, 0] > 0).numpy() == subject.masks[0]).all()
+    assert subject.masks[0][:10].all() and not subject.masks[0][10:].any()
+
+
+def test_masks_do_not_change_what_is_trained(tmp_path, halves):
+    save(tmp_path, "a.png", halves)
+    before = load_subject(tmp_path, 16)
+    save(tmp_path, "a-mask.png", np.full((32, 32), 255, np.uint8))
+    assert load_subject(tmp_path, 16).fingerprint == before.fingerprint
+
+
+def test_masks_that_can_not_be_used(tmp_path, halves):
+    save(tmp_path, "a.png", halves)
+    for pixels, word in ((np.zeros((32, 32)), "no subject"), (np.full((8, 32), 255), "32x8")):
+        save(tmp_path, "a-mask.png", pixels.astype(np.uint8))
+        with pytest.raises(DataError, match=f"E310.*{word}"):
+            load_subject(tmp_path, 16)
+    (tmp_path / "a-mask.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"E310.*a-mask\.png"):
+        load_subject(tmp_path, 16)

@@ -1,0 +1,168 @@
+"""LoRA files made elsewhere, of diffusers, peft or kohya, on a Stable Diffusion pipeline."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+from safetensors import safe_open
+from torch import Tensor
+
+from pti_pipeline.errors import ModelError
+from pti_pipeline.families.base import Moved
+
+PEFT = "base_model.model."
+KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
+WEIGHT = re.compile(r"(unet|text_encoder)\.(.+)\.lora_([AB])\.weight")
+HINT = "give a LoRA of this base model, as diffusers, peft or kohya write it"
+
+
+@contextmanager
+def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
+    """Let a pipeline's denoiser and text encoder answer with a LoRA file's layers, for a while.
+
+    diffusers loads and unloads; the layers that it finds afterwards are the very same.
+
+    Raises
+    ------
+    ModelError
+        If the file is a pickle, holds what is no LoRA weight, or does not fit the base model.
+    """
+    state, metadata = _read(path)
+    layers = _layers(pipeline, path, state)
+    parts = (pipeline.unet, pipeline.text_encoder)
+    try:
+        options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
+        if any(name.startswith("unet.") for name in state):
+            pipeline.load_lora_into_unet(dict(state), unet=pipeline.unet, **options)
+        if any(name.startswith("text_encoder.") for name in state):
+            pipeline.load_lora_into_text_encoder(
+                dict(state), text_encoder=pipeline.text_encoder, prefix="text_encoder", **options
+            )
+        for part in parts:
+            part.requires_grad_(False)
+        yield _moved(pipeline, path, layers)
+    finally:
+        pipeline.unload_lora_weights()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Weights under peft's names behind ``unet.`` and ``text_encoder.``, and peft's settings."""
+    if path.suffix != ".safetensors":
+        hint = "convert it to .safetensors"
+        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            facts = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ModelError("E411", f"can't read '{path.name}' ({error})", HINT) from error
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ModelError("E403", f"'{name}' in '{path.name}' is not finite", "train again")
+    if any(name.startswith(KOHYA) for name in state):
+        return _from_kohya(path, state), None
+    if any(name.startswith(PEFT) for name in state):
+        return _from_peft(path, state)
+    return _in_peft_names(state), facts
+
+
+def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert kohya's names by diffusers' rules; alpha / rank goes into the weights."""
+    scaled = {name: value for name, value in state.items() if not name.endswith(".alpha")}
+    for name, up in scaled.items():
+        layer, _, kind = name.partition(".")
+        alpha = state.get(f"{layer}.alpha")
+        if kind == "lora_up.weight" and alpha is not None:
+            scaled[name] = up * (alpha.float() / up.shape[1]).to(up.dtype)
+    try:
+        converted, _ = StableDiffusionPipeline.lora_state_dict(scaled)
+    except KeyError as error:
+        raise ModelError("E411", f"'{path.name}' lacks {error}", HINT) from error
+    except ValueError as error:
+        known = ("lora_up.weight", "lora_down.weight")
+        name = next((n for n in scaled if not n.endswith(known)), "")
+        what = f"'{path.name}' holds '{name}', which is no weight of a LoRA"
+        raise ModelError("E411", what, HINT) from error
+    return _in_peft_names(converted)
+
+
+def _from_peft(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Convert the file that peft's ``save_pretrained`` writes, with the settings beside it."""
+    beside = path.with_name("adapter_config.json")
+    try:
+        facts = json.loads(beside.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        hint = "put the adapter_config.json that peft wrote beside it"
+        raise ModelError("E411", f"'{path.name}' lacks its settings ({error})", hint) from error
+    part = "text_encoder" if any("_proj.lora_" in name for name in state) else "unet"
+    named = {f"{part}.{name.removeprefix(PEFT)}": value for name, value in state.items()}
+    return named, {f"{part}.{name}": value for name, value in facts.items()}
+
+
+def _in_peft_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights of diffusers' older layouts.
+
+    Text encoders mix two of them in one file, and diffusers' own loader (0.42) then drops the
+    attention's weights in silence: so each layout is converted by itself.
+    """
+    text = {n: v for n, v in state.items() if n.startswith("text_encoder.")}
+    mixed: list[dict[str, Tensor]] = [{}, {}]
+    for name, value in text.items():
+        mixed["lora_linear_layer" in name][name.replace(".text_model.", ".")] = value
+    renamed = convert_unet_state_dict_to_peft({n: v for n, v in state.items() if n not in text})
+    for part in mixed:
+        done = any(".lora_A." in name for name in part)
+        renamed |= part if done or not part else convert_state_dict_to_peft(part)
+    return dict(renamed)
+
+
+def _layers(
+    pipeline: StableDiffusionPipeline, path: Path, state: Mapping[str, Tensor]
+) -> list[str]:
+    """Check every weight against the base's layers; return the layers' names."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        match = WEIGHT.fullmatch(name)
+        if match is None:
+            what = f"'{path.name}' holds '{name}', which is no weight of a LoRA"
+            raise ModelError("E411", what, HINT)
+        found.setdefault(f"{match[1]}.{match[2]}", {})[match[3]] = value
+    if not found:
+        raise ModelError("E411", f"'{path.name}' holds no weights", HINT)
+    for name, pair in found.items():
+        part, _, layer = name.partition(".")
+        try:
+            weight = getattr(pipeline, part).get_submodule(layer).weight
+        except AttributeError:
+            raise _misfit(path, name) from None
+        if set(pair) != {"A", "B"} or weight.ndim not in (2, 4):
+            raise _misfit(path, name)
+        rank = len(pair["A"])
+        down, up = (rank, *weight.shape[1:]), (len(weight), rank, *[1] * (weight.ndim - 2))
+        if pair["A"].shape != down or pair["B"].shape != up:
+            raise _misfit(path, name)
+    return list(found)
+
+
+def _misfit(path: Path, layer: str) -> ModelError:
+    return ModelError("E411", f"'{path.name}' does not fit the base model at '{layer}'", HINT)
+
+
+def _moved(pipeline: StableDiffusionPipeline, path: Path, layers: list[str]) -> Moved:
+    moved = weights = 0.0
+    for name in layers:
+        part, _, layer = name.partition(".")
+        module = getattr(pipeline, part).get_submodule(layer)
+        if not hasattr(module, "get_delta_weight"):
+            raise _misfit(path, name)
+        (adapter,) = module.active_adapters
+        moved += float(module.get_delta_weight(adapter).double().square().sum())
+        weights += float(module.get_base_layer().weight.double().square().sum())
+    return Moved(moved**0.5, weights**0.5)
