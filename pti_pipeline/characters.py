@@ -19,6 +19,9 @@ from pti_pipeline.settings import SampleSettings
 ROWS = 64
 """Pictures sampled in one batch, over all characters."""
 
+PLAIN = "a photo of {}"
+"""Prompt that says nothing of position or scene: the base model must draw random ones."""
+
 PREVIEW = ("a photo of {}", "{} on the left on the beach", "{} on the right in the snow")
 PREVIEW_SEEDS = (0, 1, 2, 3)
 

@@ -16,17 +16,30 @@ from pti_pipeline.world.captions import COLUMN_WORDS, SCENE_WORDS
 
 Values = NDArray[np.floating]
 
-PLAIN = "a photo of {}"
-"""Prompt that says nothing of position or scene: the base model must draw random ones."""
-
 IDENTITY = ("species", "color", "belly", "hat", "hat_color", "emblem", "eyes")
-EDITS = (
-    *((f"{{}} {words}", "column", f.COLUMNS.index(name)) for name, words in COLUMN_WORDS.items()),
-    *((f"{{}} {SCENE_WORDS[name][0]}", "scene", f.SCENES.index(name)) for name in f.SCENES),
-    ("{} arms up", "arms", 1),
-    ("{} arms down", "arms", 0),
+PLACES = (
+    *((f"{{}} {words}", {"column": f.COLUMNS.index(k)}) for k, words in COLUMN_WORDS.items()),
+    *((f"{{}} {SCENE_WORDS[name][0]}", {"scene": f.SCENES.index(name)}) for name in f.SCENES),
+    ("{} arms up", {"arms": 1}),
+    ("{} arms down", {"arms": 0}),
 )
-"""Edit prompts of the world: template, factor that the reader checks, and the value asked for."""
+"""Edit prompts of the world, and the factors asked for: another place, scene or pose."""
+ATTRIBUTES = tuple(
+    (
+        f"{{}} with a {color} {hat}",
+        {"hat": f.HATS.index(hat), "hat_color": f.COLORS.index(color)},
+    )
+    for hat, color in (
+        ("hat", "red"),
+        ("hat", "green"),
+        ("cap", "white"),
+        ("cap", "blue"),
+        ("crown", "orange"),
+        ("crown", "pink"),
+    )
+)
+"""Another hat: the token must let go of something that it says itself, which is lost first."""
+EDITS = (*PLACES, *ATTRIBUTES)
 
 PHOTO_EDITS = (
     "a photo of {} on the beach",
@@ -49,12 +62,12 @@ FEWEST = 8
 
 
 def obedience(read: dict[str, Tensor], seeds: int) -> float:
-    """Share of the samples of :data:`EDITS`, ``seeds`` each, that show what was asked."""
+    """Share of the samples of :data:`EDITS`, ``seeds`` each, that show all that was asked."""
     right = [
-        (read[factor][i * seeds : (i + 1) * seeds] == value).float()
-        for i, (_, factor, value) in enumerate(EDITS)
+        torch.stack([read[k][i * seeds : (i + 1) * seeds] == v for k, v in asked.items()]).all(0)
+        for i, (_, asked) in enumerate(EDITS)
     ]
-    return float(torch.cat(right).mean())
+    return float(torch.cat(right).float().mean())
 
 
 def appearance(read: dict[str, Tensor], training: dict[str, Tensor]) -> float:

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline.characters import Characters, encode, name_positions, tokenized
-from pti_pipeline.evaluation import PLAIN
+from pti_pipeline.characters import PLAIN, Characters, encode, name_positions, tokenized
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.layout import otsu_mask
 from pti_pipeline.randomness import generator

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import lora, overpowering, reconstruction
-from pti_pipeline.characters import Characters, draw, preview
+from pti_pipeline.characters import PLAIN, Characters, draw, preview
 from pti_pipeline.data import Subject, load_subject
-from pti_pipeline.evaluation import EDITS, PHOTO_EDITS, PLAIN
+from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.metrics import Masks
@@ -121,7 +121,7 @@ class Equipment:
     def edits(self) -> tuple[str, ...]:
         """Edit prompts that someone here can check."""
         if self.readers.factors:
-            return tuple(text for text, _, _ in EDITS)
+            return tuple(text for text, _ in EDITS)
         return PHOTO_EDITS if self.readers.clip else ()
 
 

@@ -39,7 +39,8 @@ class Point:
     seed : int
         Of the training.
     lr : float
-        Points of one learning rate are pooled; NaN pools those of one distance.
+        Points of one learning rate and number of steps are pooled; NaN pools those of one distance.
+    steps : int
     gain : float
         Share by which the fixed-bank loss is below the reference's; NaN if unknown.
     diverged : bool
@@ -57,6 +58,7 @@ class Point:
     samples: int = 0
     seed: int = 0
     lr: float = math.nan
+    steps: int = 0
     gain: float = math.nan
     diverged: bool = False
 
@@ -119,10 +121,11 @@ class Pool:
 
 
 def pool(points: Sequence[Point]) -> list[Pool]:
-    """Put points of one learning rate together, the nearest first."""
-    groups: dict[float, list[int]] = {}
+    """Put points of one learning rate and number of steps together, the nearest first."""
+    groups: dict[tuple[float, ...], list[int]] = {}
     for i, point in enumerate(points):
-        groups.setdefault(point.lr if math.isfinite(point.lr) else point.distance, []).append(i)
+        key = (point.lr, point.steps) if math.isfinite(point.lr) else (point.distance,)
+        groups.setdefault(key, []).append(i)
     return sorted((_pool(points, rows) for rows in groups.values()), key=lambda p: p.x)
 
 

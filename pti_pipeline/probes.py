@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from pti_pipeline import distance
-from pti_pipeline.characters import class_word, draw
+from pti_pipeline.characters import PLAIN, class_word, draw
 from pti_pipeline.data import Subject
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import denoising_loss
@@ -23,8 +23,6 @@ from pti_pipeline.randomness import generator
 from pti_pipeline.settings import SampleSettings, TrainSettings, WatchSettings
 from pti_pipeline.twins import ALL, Pictures
 
-PLAIN = "a photo of {}"
-"""Prompt of the training pictures and their twins."""
 OWN = ("{} on the beach", "a painting of {}")
 """Held-out prompts, for the token and for the class word."""
 OTHERS = ("a robot in the city", "a bear in the snow", "a cat in the forest")

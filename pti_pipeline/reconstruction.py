@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import metrics
-from pti_pipeline.characters import Characters, encode
+from pti_pipeline.characters import PLAIN, Characters, encode
 from pti_pipeline.data import Subject
-from pti_pipeline.evaluation import PLAIN
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.metrics import Masks

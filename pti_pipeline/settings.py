@@ -199,6 +199,19 @@ def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]
         ) from None
 
 
+def halved(steps: int, count: int) -> tuple[int, ...]:
+    """Numbers of steps that double up to ``steps``: places along one training's curve.
+
+    Examples
+    --------
+    >>> halved(1000, 7)
+    (16, 31, 62, 125, 250, 500, 1000)
+    >>> halved(3, 7)
+    (1, 2, 3)
+    """
+    return tuple(sorted({max(1, round(steps / 2**i)) for i in range(count)}))
+
+
 def parse_pivots(text: str) -> tuple[str, ...]:
     """Read run ids separated by commas."""
     return _distinct("pivot", tuple(word.strip() for word in text.split(",")))

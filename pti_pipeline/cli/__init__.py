@@ -66,6 +66,12 @@ def main() -> None:
 @subject
 @option("inversion-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the inversion's sweep.")
 @option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
+@option(
+    "curve",
+    "sweep",
+    "Of the tuning: sweep, one training a rate; or one-run, checkpoints of the middle rate.",
+    type=click.Choice(["sweep", "one-run"]),
+)
 @training
 @watching
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))

@@ -79,10 +79,14 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
 
 
 def _choose(swept: Swept, points: Sequence[Point], level: float) -> Choice:
-    """Choose; of several pivots or settings, the best of what each one gave."""
+    """Choose; of several pivots or settings, the best of what each one gave.
+
+    Numbers of steps are no such setting: they are places along one curve.
+    """
+    setting = "" if swept.varied == "steps" else swept.varied
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, run in enumerate(swept.runs):
-        key = run.tags.get("pti.pivot", ""), run.params.get(swept.varied, "")
+        key = run.tags.get("pti.pivot", ""), run.params.get(setting, "")
         groups.setdefault(key, []).append(i)
     found = []
     for rows in groups.values():

@@ -110,6 +110,7 @@ def _point(run: Found, stage: str, measure: str, samples: int, pivots: dict[str,
         samples=samples,
         seed=int(run.params.get("seed", 0)),
         lr=float(run.params.get("lr", math.nan)),
+        steps=int(run.params.get("steps", 0)),
         gain=1 - (1 - m.get("reconstruction/bank_gain", math.nan)) / (1 - before),
         diverged=run.tags.get("pti.outcome") == "diverged",
     )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pti_pipeline.errors import PtiError
-from pti_pipeline.settings import BaseSettings
+from pti_pipeline.settings import BaseSettings, halved
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
+
+CHECKPOINTS = 7
+"""Places along one run's curve."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Plan:
     initializer: str
     inversion_lrs: str
     tuning_lrs: str
+    curve: str
     steps: int
     batch_size: int
     clip: float
@@ -64,35 +69,12 @@ def main(plan: Plan) -> str:
     where = BaseSettings(plan.base, plan.device, plan.precision)
     prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
-        place = asdict(where)
-        training = {
-            **place,
-            "images": plan.images,
-            "steps": plan.steps,
-            "batch_size": plan.batch_size,
-            "clip": plan.clip,
-            "seeds": plan.seeds,
-            "sample_every": plan.sample_every,
-            "probes": plan.probes,
-            "executor": plan.executor,
-            "ray_address": plan.ray_address,
-        }
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
-        chosen: dict[str, Found] = {}
-        for stage, own in (
-            ("invert", {**subject, "lrs": plan.inversion_lrs}),
-            ("finetune", {"lrs": plan.tuning_lrs, "rank": plan.rank, "alpha": plan.alpha}),
-        ):
-            if stage == "finetune":
-                own["pivot"] = chosen["invert"].id
-            _step("sweep", run.id, {"stage": stage, **training, **own})
-            sweep = find_runs(study=run.id, step="sweep", stage=stage)[-1]
-            measured = {"run": sweep.id, "samples": plan.samples, "edit_seeds": plan.edit_seeds}
-            _step("evaluate", run.id, {**place, **measured})
-            _step("select", run.id, {"run": sweep.id})
-            chosen[stage] = get_run(get_run(sweep.id).tags["pti.choice"])
-        final = chosen["finetune"].id
-        _step("register", run.id, {"run": final, "name": plan.name, "alias": plan.alias})
+        pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
+        lora = {"pivot": pivot.id, "rank": plan.rank, "alpha": plan.alpha}
+        tuned = _stage(plan, run.id, "finetune", {**lora, **_curve(plan)})
+        chosen = {"invert": pivot, "finetune": tuned}
+        _step("register", run.id, {"run": tuned.id, "name": plan.name, "alias": plan.alias})
         registered = find_runs(study=run.id, step="register")[-1]
         model, version = registered.tags["pti.model"], registered.tags["pti.version"]
         table = _table(chosen, model, version, plan.alias, time.monotonic() - clock)
@@ -100,6 +82,37 @@ def main(plan: Plan) -> str:
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
+
+
+def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Found:
+    """Sweep a stage, measure its runs and choose among them; return the chosen run."""
+    place = {"base": plan.base, "device": plan.device, "precision": plan.precision}
+    training = {
+        "images": plan.images,
+        "steps": plan.steps,
+        "batch_size": plan.batch_size,
+        "clip": plan.clip,
+        "seeds": plan.seeds,
+        "sample_every": plan.sample_every,
+        "probes": plan.probes,
+        "executor": plan.executor,
+        "ray_address": plan.ray_address,
+    }
+    _step("sweep", study, {"stage": stage, **place, **training, **own})
+    sweep = find_runs(study=study, step="sweep", stage=stage)[-1]
+    samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
+    _step("evaluate", study, {"run": sweep.id, **place, **samples})
+    _step("select", study, {"run": sweep.id})
+    return get_run(get_run(sweep.id).tags["pti.choice"])
+
+
+def _curve(plan: Plan) -> dict[str, object]:
+    """Options of the tuning's sweep: its learning rates, or one run's checkpoints."""
+    if plan.curve == "sweep":
+        return {"lrs": plan.tuning_lrs}
+    rates = sorted(plan.tuning_lrs.split(","), key=float)
+    places = halved(plan.steps, CHECKPOINTS)
+    return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
 
 
 def _step(step: str, study: str, options: dict[str, object]) -> None:

@@ -9,13 +9,12 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from pti_pipeline.characters import Characters, class_word, draw
+from pti_pipeline.characters import PLAIN, Characters, class_word, draw
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.probes import (
     FAMILIES,
-    PLAIN,
     Probe,
     Reading,
     build_probe,

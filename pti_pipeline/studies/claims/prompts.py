@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pti_pipeline.evaluation import EDITS, IDENTITY
+from pti_pipeline.evaluation import ATTRIBUTES, IDENTITY, PLACES
 from pti_pipeline.studies.claims.cells import Result
 from pti_pipeline.world import factors as f
 from pti_pipeline.world.captions import COLUMN_WORDS, SCENE_WORDS
 
-SIMPLE = tuple((text, {factor: value}) for text, factor, value in EDITS)
 COMPOUND = tuple(
     (
         f"{{}} {'arms up' if i % 2 else 'arms down'} {across} {SCENE_WORDS[scene][0]}",
@@ -20,22 +19,7 @@ COMPOUND = tuple(
     for name, across in [list(COLUMN_WORDS.items())[i % 3]]
 )
 """Three things asked for at once: each scene with one column and one pose."""
-ATTRIBUTES = tuple(
-    (
-        f"{{}} with a {color} {hat}",
-        {"hat": f.HATS.index(hat), "hat_color": f.COLORS.index(color)},
-    )
-    for hat, color in (
-        ("hat", "red"),
-        ("hat", "green"),
-        ("cap", "white"),
-        ("cap", "blue"),
-        ("crown", "orange"),
-        ("crown", "pink"),
-    )
-)
-"""Another hat than the character's own: what the token says must give way."""
-KINDS = {"simple": SIMPLE, "compound": COMPOUND, "attribute": ATTRIBUTES}
+KINDS = {"simple": PLACES, "compound": COMPOUND, "attribute": ATTRIBUTES}
 PROMPTS = tuple(text for prompts in KINDS.values() for text, _ in prompts)
 
 
