@@ -54,6 +54,7 @@ def _world(
         "editability/obedience": obeyed,
         "editability/relative": obeyed / usual,
         **evaluation.leaks(own, places, evaluation.layouts(kit.training)),
+        **evaluation.copying(own, places["class"], evaluation.layouts(kit.training)),
         **evaluation.scene_leak(measured.plain["scene"], scenes, kit.training["scene"]),
         "diversity/positions": metrics.position_diversity(own, places["class"]),
     }

@@ -114,6 +114,25 @@ def leaks(
     return values
 
 
+def copying(samples: Values, usual: Values, training: Values) -> dict[str, float]:
+    """Whether samples are nearer to the training positions than to other such sets.
+
+    This tells copying from mere centring, where it is known what pictures could have been: in the
+    world, sets of positions are drawn from its ranges. ``usual`` are positions of the class word.
+    """
+
+    def another(k: int) -> Values:
+        rng = numpy_generator(0, "layout sets", k)
+        low, high = np.array([f.X_RANGE, f.Y_RANGE]).T
+        return leak.whiten(rng.uniform(low, high, training.shape), usual)
+
+    own, known = leak.whiten(samples, usual), leak.whiten(training, usual)
+    values = {"leak/copying_p": leak.copying_p(own, known, another)}
+    if len(training) > 1:
+        values["leak/memorised"] = leak.memorised(own, known)
+    return values
+
+
 def too_few(samples: Values, references: Mapping[str, Values], training: Values) -> str:
     """Say why layouts tell no leak, or nothing if they do."""
     if not len(_found(training)):

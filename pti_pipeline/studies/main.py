@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pti_pipeline.errors import PtiError
-from pti_pipeline.settings import BaseSettings, halved
-from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.estimate import Work, estimate, seconds_a_row
+from pti_pipeline.evaluation import EDITS
+from pti_pipeline.settings import BaseSettings, SampleSettings, halved
+from pti_pipeline.steps.invert import Inversion, prepare_inversion
 from pti_pipeline.steps.report import report
+from pti_pipeline.studies.executors import workers
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
@@ -67,7 +70,8 @@ def main(plan: Plan) -> str:
     """
     clock = time.monotonic()
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    print(_cost(plan, ready), flush=True)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
@@ -82,6 +86,27 @@ def main(plan: Plan) -> str:
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
+
+
+def _cost(plan: Plan, ready: Inversion) -> str:
+    """Estimate the study: both sweeps, and the samples of all their runs."""
+    seeds = len(plan.seeds.split(","))
+    pivots = len(plan.inversion_lrs.split(",")) * seeds
+    places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
+    tuned = places * seeds
+    trainings = pivots + (seeds if plan.curve == "one-run" else tuned)
+    grids = -(-plan.steps // plan.sample_every) if plan.sample_every else 1
+    work = Work(
+        trainings=trainings,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        pictures=len(ready.subject.images),
+        probes=min(plan.probes, plan.steps),
+        measured=pivots + tuned + 3,  # the class word twice, and the pivot
+        samples=plan.samples + plan.edit_seeds * len(EDITS),
+        grids=(pivots + tuned) * (grids + 1),  # at evaluation too
+    )
+    return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Found:

@@ -107,4 +107,4 @@ def table(trials):
 
 
 if __name__ == "__main__":
-    print(table(2000))
+    print(table(500))

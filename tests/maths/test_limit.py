@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from scipy.stats import norm
 from simulated_sweeps import LIMIT, spread, tuning
 
 from pti_pipeline.limit import choose_limit
-from pti_pipeline.points import Point
+from pti_pipeline.points import Point, pool
 from pti_pipeline.randomness import numpy_generator
 
 
@@ -149,3 +150,16 @@ def test_certificates_need_samples():
 def test_five_seeds_find_the_limit_within_a_tenth_of_a_decade():
     bias, sd, held, found = spread("limit", 5, 40)
     assert abs(bias) < 0.06 and sd <= 0.12 and held >= 0.8 and found >= 0.95
+
+
+def test_checkpoints_of_one_learning_rate_are_places_of_their_own():
+    points = [
+        replace(measured(d, auc, lr=1e-3), steps=n)
+        for n, d, auc in ((62, 2.0, 0.5), (125, 4.0, 0.51), (250, 8.0, 0.52), (500, 16.0, 0.75))
+    ]
+    choice = choose_limit(points)
+    assert choice.index == 2 and choice.bracketed
+    assert 8.0 < choice.value < 16.0
+    assert len(pool(points)) == 4
+    seeds = [replace(p, seed=1, distance=1.1 * p.distance) for p in points]
+    assert [len(p.rows) for p in pool([*points, *seeds])] == [2, 2, 2, 2]

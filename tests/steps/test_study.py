@@ -224,3 +224,19 @@ def test_a_single_inversion_and_tuning_of_other_pictures(study, pictures):
     done = pti(folder, ["evaluate", f"--run={tuned.id}", "--samples=8", "--edit-seeds=1"])
     assert done.returncode == 0, done.stderr
     assert "leak/pivot_auc" in get_run(tuned.id).metrics
+
+
+@pytest.mark.slow
+def test_a_study_whose_tuning_is_one_runs_checkpoints(tmp_path, monkeypatch):
+    words = STUDY.replace("--steps=6", "--steps=12").split()
+    done = pti(tmp_path, [*words, "--curve=one-run"])
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (sweep,) = find_runs(step="sweep", stage="finetune")
+    runs = sorted(members(sweep), key=lambda run: int(run.params["steps"]))
+    assert [run.params["steps"] for run in runs] == ["1", "2", "3", "6", "12"]
+    assert len({run.params["lr"] for run in runs}) == 1
+    moved = [run.metrics["distance/delta_norm"] for run in runs]
+    assert moved == sorted(moved)
+    assert all("leak/pivot_auc" in run.metrics for run in runs)
+    assert sweep.tags["pti.choice"] in {run.id for run in runs}
