@@ -22,6 +22,25 @@ def denoising_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return (_wide(prediction) - _wide(target)).square().flatten(1).mean(1)
 
 
+def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of each row over part of its latents.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (..., N, C, h, w)
+    weights : Tensor, shape (N, 1, h, w)
+        From 0 (left out) to 1.
+
+    Returns
+    -------
+    Tensor, shape (..., N)
+        0 where the weights are all 0.
+    """
+    squares = (_wide(prediction) - _wide(target)).square().mean(-3)
+    part = weights[:, 0]
+    return (squares * part).sum((-2, -1)) / part.sum((-2, -1)).clamp(min=1e-6)
+
+
 def pack_losses(prediction: Tensor, target: Tensor, experiments: int) -> tuple[Tensor, Tensor]:
     """Mean loss of each of K experiments, and what it would be if they predicted nothing.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from scipy.stats import t as student_t
 from torch import Tensor
 
@@ -17,11 +18,11 @@ from pti_pipeline import distance
 from pti_pipeline.characters import PLAIN, class_word, draw
 from pti_pipeline.data import Subject
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.losses import denoising_loss
+from pti_pipeline.losses import denoising_loss, masked_loss
 from pti_pipeline.pivot import attached, placeholder_tokens
 from pti_pipeline.randomness import generator
 from pti_pipeline.settings import SampleSettings, TrainSettings, WatchSettings
-from pti_pipeline.twins import ALL, Pictures
+from pti_pipeline.twins import ALL, Twins
 
 OWN = ("{} on the beach", "a painting of {}")
 """Held-out prompts, for the token and for the class word."""
@@ -65,10 +66,12 @@ class Rows:
 class Probe:
     """Rows to be asked, and the token ids (P, L) of their prompts.
 
-    ``own`` ids hold the placeholder, ``plain`` ones the class word in its place.
+    ``own`` ids hold the placeholder, ``plain`` ones the class word in its place. ``masks``, of
+    shape (N, 1, h, w) in [0, 1], say where the character is on the twins ``all``, if it is known.
     """
 
     twins: Rows
+    masks: Tensor | None
     function: Rows
     own: Tensor
     plain: Tensor
@@ -81,7 +84,8 @@ class Reading:
     Attributes
     ----------
     losses : dict of str to Tensor, each of shape (N,), float64
-        Of each training picture (``train``) and of its twins by kind, averaged over the noise.
+        Of each training picture (``train``) and of its twins by kind, averaged over the noise;
+        ``subject`` is that of the twins ``all`` on the character's own latents.
     answers : Tensor, shape (F, T, n, C, h, w)
         To prompts of F families.
     """
@@ -93,7 +97,7 @@ class Reading:
 def build_probe(
     base: BaseModel,
     subject: Subject,
-    twins: Pictures,
+    twins: Twins,
     token: str,
     vectors: int,
     initializer: str,
@@ -108,14 +112,13 @@ def build_probe(
     base : BaseModel
         With nothing attached to it.
     subject : Subject
-    twins : dict of str to Tensor
-        Of :func:`pti_pipeline.twins.twin_pictures`.
+    twins : Twins
     token, vectors, initializer
         Placeholder token, its number of vectors, and the class word.
     families : sequence of str
         Of :data:`FAMILIES`; an inversion changes the answers to prompts of the first alone.
     """
-    pictures = {"train": subject.images, **twins}
+    pictures = {"train": subject.images, **twins.pictures}
     latents = {kind: base.encode_images(images)[0] for kind, images in pictures.items()}
     plain = {kind: [0] * len(subject.images) for kind in pictures}
     seeds = range(len(OWN))
@@ -128,6 +131,7 @@ def build_probe(
     own = [text.replace("{}", token) for text in (PLAIN, *OWN)]
     return Probe(
         _rows(base, latents, plain, QUARTERS, "twins"),
+        None if twins.masks is None else _shrunk(twins.masks, latents[ALL]),
         _rows(base, dict.fromkeys(families, held_out), prompts, [*TERCILES.values()], "function"),
         base.tokenize([*own, *named[1:], *others], tokens),
         base.tokenize([*named, *named[1:], *others], []),
@@ -147,11 +151,17 @@ def encode_probe(base: BaseModel, probe: Probe, vectors: Tensor | None) -> Tenso
 def read(base: BaseModel, probe: Probe, states: Tensor) -> Reading:
     """Ask the denoiser, with whatever is attached to it; ``states`` as of :func:`encode_probe`."""
     rows = probe.twins
-    losses = denoising_loss(_ask(base, rows, states), rows.target).double()
-    by_kind = losses.unflatten(0, (len(rows.groups), rows.levels, -1)).mean(1).cpu()
+    shape = (len(rows.groups), rows.levels, -1)
+    answers = _ask(base, rows, states)
+    by_kind = denoising_loss(answers, rows.target).double().unflatten(0, shape).mean(1).cpu()
+    losses = dict(zip(rows.groups, by_kind, strict=True))
+    if probe.masks is not None:
+        place = rows.groups.index(ALL)
+        said, asked = (part.unflatten(0, shape)[place] for part in (answers, rows.target))
+        losses["subject"] = masked_loss(said, asked, probe.masks).double().mean(0).cpu()
     rows = probe.function
-    answers = _ask(base, rows, states).unflatten(0, (len(rows.groups), rows.levels, -1))
-    return Reading(dict(zip(probe.twins.groups, by_kind, strict=True)), answers)
+    shape = (len(rows.groups), rows.levels, -1)
+    return Reading(losses, _ask(base, rows, states).unflatten(0, shape))
 
 
 def function_distance(probe: Probe, now: Reading, before: Reading) -> dict[str, float]:
@@ -172,15 +182,18 @@ def function_distance(probe: Probe, now: Reading, before: Reading) -> dict[str, 
 def gains(now: Reading, before: Reading) -> dict[str, float]:
     """Gains over the base model, as shares of its loss on the training pictures.
 
-    ``twins/appearance`` is the gain on twins that share only the character; higher is better.
+    ``twins/appearance`` is the gain on twins that share only the character, on its own latents
+    where these are known, as a share of the base's loss there; higher is better.
     ``twins/memorised`` is what the training pictures gained beyond that, ``twins/position``,
     ``twins/pose`` and ``twins/scene`` what they gained beyond twins in which only this is
     another; 0 is best.
     """
     scale = before.losses["train"].mean()
     gain = {k: float((before.losses[k] - loss).mean() / scale) for k, loss in now.losses.items()}
-    rows = {"twins/appearance": gain[ALL], "twins/memorised": gain["train"] - gain[ALL]}
-    alone = [kind for kind in gain if kind not in ("train", ALL)]
+    own = "subject" if "subject" in now.losses else ALL
+    appearance = float(1 - now.losses[own].mean() / before.losses[own].mean())
+    rows = {"twins/appearance": appearance, "twins/memorised": gain["train"] - gain[ALL]}
+    alone = [kind for kind in gain if kind not in ("train", ALL, "subject")]
     return rows | {f"twins/{kind}": gain["train"] - gain[kind] for kind in alone}
 
 
@@ -263,6 +276,10 @@ def _rows(
         timesteps,
         asked[:, None].expand(-1, len(levels), -1).flatten(),
     )
+
+
+def _shrunk(masks: Tensor, latents: Tensor) -> Tensor:
+    return F.interpolate(masks, latents.shape[-2:], mode="area").to(latents.device)
 
 
 def _ask(base: BaseModel, rows: Rows, states: Tensor) -> Tensor:

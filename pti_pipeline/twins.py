@@ -7,17 +7,20 @@ are made by moving, turning and cutting, which is weaker: a shift moves the envi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from pti_pipeline.data import Subject, fit
 from pti_pipeline.randomness import generator
 from pti_pipeline.world.record import read_factors
+from pti_pipeline.world.render import masks as masks_of
 from pti_pipeline.world.render import render
 from pti_pipeline.world.subjects import TWINS, twins
 
@@ -33,34 +36,49 @@ SMALLEST_CUT = 0.6
 """Smallest part of a photo's side that a cut leaves."""
 
 
-def twin_pictures(subject: Subject, images: Path) -> Pictures:
-    """Make one twin of each kind for every training picture.
+@dataclass(frozen=True)
+class Twins:
+    """One twin of each kind for every training picture.
+
+    Attributes
+    ----------
+    pictures : dict of str to Tensor, each of shape (N, 3, S, S), float32 in [-1, 1]
+        ``all``, ``position``, ``pose`` and, of renders, ``scene``.
+    masks : Tensor or None, shape (N, 1, S, S), float32 in [0, 1]
+        Where the character is on the twins ``all``; None if that is unknown.
+    """
+
+    pictures: Pictures
+    masks: Tensor | None
+
+
+def make_twins(subject: Subject, images: Path) -> Twins:
+    """Make twins of a subject's pictures.
 
     Parameters
     ----------
     subject : Subject
     images : Path
         Its folder; ``factors.json`` in it says what was rendered.
-
-    Returns
-    -------
-    dict of str to Tensor, each of shape (N, 3, S, S), float32 in [-1, 1]
-        ``all``, ``position``, ``pose`` and, of renders, ``scene``.
     """
     factors = read_factors(images, subject.names)
     if factors is None:
-        return photo_twins(subject.images)
+        known = [torch.from_numpy(m)[None].float() for m in subject.masks if m is not None]
+        whole = len(known) == len(subject.images)
+        masks = photo_twins(torch.stack(known))[ALL] if whole else None
+        return Twins(photo_twins(subject.images), masks)
     with Image.open(images / subject.names[0]) as file:
         drawn, side = file.width, subject.images.shape[-1]
     kinds = {ALL: tuple(TWINS)} | {kind: (kind,) for kind in TWINS}
-    return {
-        kind: _signed([fit(Image.fromarray(p), side) for p in render(twins(factors, 0, *n), drawn)])
-        for kind, n in kinds.items()
-    }
+    factors_of = {kind: twins(factors, 0, *names) for kind, names in kinds.items()}
+    pictures = {kind: _signed(render(each, drawn), side) for kind, each in factors_of.items()}
+    covered = np.uint8(255) * masks_of(factors_of[ALL], drawn)
+    fitted = np.stack([fit(Image.fromarray(mask), side) for mask in covered])
+    return Twins(pictures, torch.from_numpy(fitted)[:, None].float().div(255))
 
 
 def photo_twins(images: Tensor) -> Pictures:
-    """Make twins of photos: shifted, mirrored, and both of these cut to a part."""
+    """Make twins of photos (N, C, S, S): shifted, mirrored, and both of these cut to a part."""
     cut = _each(images, "cut", _cut)
     return {
         ALL: _each(cut.flip(-1), "all", _shift),
@@ -96,6 +114,6 @@ def _cut(image: Tensor, draw: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(window, side, mode="bilinear", antialias=True)[0]
 
 
-def _signed(pictures: Sequence[np.ndarray]) -> Tensor:
-    pixels = torch.from_numpy(np.stack(pictures))
+def _signed(pictures: NDArray[np.uint8], side: int) -> Tensor:
+    pixels = torch.from_numpy(np.stack([fit(Image.fromarray(p), side) for p in pictures]))
     return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()

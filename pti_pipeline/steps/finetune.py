@@ -35,7 +35,7 @@ from pti_pipeline.tracking.find import Found, fetch, get_run
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
-from pti_pipeline.twins import twin_pictures
+from pti_pipeline.twins import make_twins
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
 """Tags that a tuning has from its inversion."""
@@ -198,7 +198,7 @@ def _views(
     if not (marks := watch_steps(watch, shared.trained)):
         return views
     initializer = next(iter(ready.inversions.values())).tags["pti.initializer"]
-    twins = twin_pictures(ready.subject, ready.images)
+    twins = make_twins(ready.subject, ready.images)
     with lora.disabled(adapter):
         words = who.name, who.vectors.shape[1], initializer
         probe = build_probe(base, ready.subject, twins, *words)

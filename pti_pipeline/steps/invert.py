@@ -32,7 +32,7 @@ from pti_pipeline.settings import (
 )
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
-from pti_pipeline.twins import twin_pictures
+from pti_pipeline.twins import make_twins
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _views(
     views = [grid_view(watch.sample_every, shared, grids)]
     if not (marks := watch_steps(watch, shared.trained)):
         return views
-    twins = twin_pictures(ready.subject, ready.images)
+    twins = make_twins(ready.subject, ready.images)
     words = ready.token, first.vectors, ready.initializer
     probe = build_probe(base, ready.subject, twins, *words, FAMILIES[:1])
     before = read(base, probe, encode_probe(base, probe, None))

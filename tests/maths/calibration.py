@@ -107,4 +107,4 @@ def table(trials):
 
 
 if __name__ == "__main__":
-    print(table(500))
+    print(table(2000))

@@ -5,6 +5,8 @@ import torch
 
 from pti_pipeline import lora
 from pti_pipeline.data import load_subject
+from pti_pipeline.families import load
+from pti_pipeline.losses import denoising_loss, masked_loss
 from pti_pipeline.probes import (
     FAMILIES,
     TERCILES,
@@ -19,12 +21,15 @@ from pti_pipeline.probes import (
     watch_steps,
 )
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings, WatchSettings
-from pti_pipeline.twins import twin_pictures
+from pti_pipeline.steps.world_pictures import save_pictures
+from pti_pipeline.twins import make_twins
+from pti_pipeline.world.render import render
+from pti_pipeline.world.subjects import MOCHI, views
 
 
 def probe_of(base, pictures, families=FAMILIES):
     subject = load_subject(pictures, 16)
-    return build_probe(base, subject, twin_pictures(subject, pictures), "<c>", 2, "cat", families)
+    return build_probe(base, subject, make_twins(subject, pictures), "<c>", 2, "cat", families)
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_a_lora_at_its_start_is_at_distance_zero_and_gained_nothing(base, pictur
 
 def test_the_class_words_own_vector_is_the_class_word(base, pictures):
     subject = load_subject(pictures, 16)
-    twins = twin_pictures(subject, pictures)
+    twins = make_twins(subject, pictures)
     probe = build_probe(base, subject, twins, "<c>", 1, "cat", FAMILIES[:1])
     before = read(base, probe, encode_probe(base, probe, None))
     start = base.initializer_row("cat")[None]
@@ -138,6 +143,39 @@ def test_gains_of_a_model_that_learnt_the_character_alone():
     row = gains(*planted(train=0.1, all=0.1, position=0.1, pose=0.1, scene=0.1))
     assert row.pop("twins/appearance") == pytest.approx(0.2)
     assert list(row.values()) == pytest.approx([0.0] * 4)
+
+
+def test_appearance_is_gained_on_the_characters_own_latents_where_they_are_known():
+    now, before = planted(train=0.1, all=-0.05, position=0.1, pose=0.1, scene=0.1, subject=0.05)
+    row = gains(now, before)
+    assert row["twins/appearance"] == pytest.approx(0.1)
+    assert row["twins/memorised"] == pytest.approx(0.3)
+    assert "twins/subject" not in row
+
+
+def test_the_masked_loss_is_that_of_the_pixels_that_count():
+    target, wrong = torch.zeros(2, 3, 4, 2, 2), torch.zeros(2, 3, 4, 2, 2)
+    wrong[..., 0, 0] = 2.0
+    wrong[..., 1, 1] = 7.0
+    weights = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).expand(3, 1, 2, 2).clone()
+    assert torch.equal(masked_loss(wrong, target, weights), torch.full((2, 3), 4.0))
+    weights[1] = 0
+    assert masked_loss(wrong, target, weights)[:, 1].tolist() == [0.0, 0.0]
+    whole = torch.ones(3, 1, 2, 2)
+    rows = denoising_loss(wrong.flatten(0, 1), target.flatten(0, 1)).unflatten(0, (2, 3))
+    torch.testing.assert_close(masked_loss(wrong, target, whole), rows)
+
+
+def test_a_probe_of_renders_reads_the_characters_own_latents(tmp_path):
+    base = load("world", "cpu")
+    factors = views(MOCHI, 2)
+    save_pictures(render(factors, 48), factors, tmp_path)
+    subject = load_subject(tmp_path, 48)
+    twins = make_twins(subject, tmp_path)
+    probe = build_probe(base, subject, twins, "<c>", 1, "rabbit")
+    assert probe.masks.shape == (2, 1, 12, 12) and 0.05 < float(probe.masks.mean()) < 0.5
+    reading = read(base, probe, encode_probe(base, probe, None))
+    assert float((reading.losses["subject"] - reading.losses["all"]).abs().min()) > 0.01
 
 
 def test_gains_of_a_model_that_learnt_positions_and_scenes_too():

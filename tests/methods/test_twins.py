@@ -9,7 +9,7 @@ from PIL import Image
 
 from pti_pipeline.data import load_subject
 from pti_pipeline.steps.world_pictures import save_pictures
-from pti_pipeline.twins import SHIFT, photo_twins, twin_pictures
+from pti_pipeline.twins import SHIFT, make_twins, photo_twins
 from pti_pipeline.world.reader import load_reader
 from pti_pipeline.world.record import read_factors
 from pti_pipeline.world.render import render
@@ -35,7 +35,7 @@ def test_factors_are_kept_in_the_order_of_the_pictures(folder):
 
 def test_twins_of_renders_keep_the_character_and_change_what_they_are_named_after(folder):
     subject = load_subject(folder, 48)
-    twins = twin_pictures(subject, folder)
+    twins = make_twins(subject, folder).pictures
     assert set(twins) == {"all", *TWINS}
     reader = load_reader()
     before, after = reader.read(subject.images), {k: reader.read(v) for k, v in twins.items()}
@@ -50,12 +50,35 @@ def test_twins_of_renders_keep_the_character_and_change_what_they_are_named_afte
         assert {k for k, v in changes.items() if v} == wanted
 
 
+def test_masks_of_renders_are_where_the_characters_are(folder):
+    subject = load_subject(folder, 48)
+    twins = make_twins(subject, folder)
+    read = load_reader().read(twins.pictures["all"])
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    weights = twins.masks[:, 0] / twins.masks[:, 0].sum((1, 2), keepdim=True)
+    across, down = ((weights * axis).sum((1, 2)) / 48 for axis in (columns, rows))
+    assert float((across - read["x"]).abs().max()) < 0.06
+    assert float((down - read["y"]).abs().max()) < 0.12
+
+
+def test_masks_of_photos_move_with_them(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "masked")
+    for path in sorted((tmp_path / "masked").glob("*.png")):
+        mask = np.zeros((20, 24), np.uint8)
+        mask[5:15, 6:18] = 255
+        Image.fromarray(mask).save(path.with_name(path.stem + "-mask.png"))
+    subject = load_subject(tmp_path / "masked", 16)
+    masks = make_twins(subject, tmp_path / "masked").masks
+    assert masks.shape == (3, 1, 16, 16) and 0 < float(masks.mean()) < 1
+    assert make_twins(load_subject(pictures, 16), pictures).masks is None
+
+
 def test_a_folder_without_a_record_of_all_its_pictures_is_one_of_photos(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "more")
     Image.new("RGB", (96, 96), "white").save(tmp_path / "more" / "extra.png")
     subject = load_subject(tmp_path / "more", 48)
     assert read_factors(tmp_path / "more", subject.names) is None
-    assert set(twin_pictures(subject, tmp_path / "more")) == {"all", "position", "pose"}
+    assert set(make_twins(subject, tmp_path / "more").pictures) == {"all", "position", "pose"}
 
 
 def test_twins_of_photos_are_moved_and_mirrored():
@@ -74,7 +97,7 @@ def test_twins_of_photos_are_moved_and_mirrored():
 
 def test_what_is_unmoved_is_drawn_pixel_by_pixel_as_before(folder):
     subject = load_subject(folder, 48)
-    twins = twin_pictures(subject, folder)
+    twins = make_twins(subject, folder).pictures
     edges = {k: (v - subject.images)[:, :, :, [0, -1]] for k, v in twins.items()}
     same = {kind: float((gap == 0).float().mean()) for kind, gap in edges.items()}
     assert min(same["position"], same["pose"]) > 0.85  # some details are painted over characters

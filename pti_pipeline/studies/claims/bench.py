@@ -25,7 +25,7 @@ from pti_pipeline.steps.world_pictures import save_pictures
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.effort import Effort
 from pti_pipeline.studies.claims.prompts import PROMPTS, read_samples
-from pti_pipeline.twins import twin_pictures
+from pti_pipeline.twins import make_twins
 from pti_pipeline.world.reader import load_reader
 from pti_pipeline.world.render import render
 from pti_pipeline.world.subjects import views
@@ -60,7 +60,7 @@ def prepare_bench(cell: Cell, effort: Effort) -> Bench:
         factors = views(who, cell.pictures, constant=cell.constant)
         save_pictures(render(factors, base.resolution), factors, Path(folder))
         subject = load_subject(Path(folder), base.resolution)
-        twins = twin_pictures(subject, Path(folder))
+        twins = make_twins(subject, Path(folder))
     families = FAMILIES[:1] if cell.kind == "inversion" else FAMILIES
     probe = build_probe(base, subject, twins, TOKEN, cell.vectors, who.species, families)
     return Bench(cell, base, subject, probe, effort)

@@ -25,18 +25,20 @@ def distances(rows: Sequence[Result]) -> Values:
 
 
 def gain(result: Result, rows: Sequence[Result], factor: str) -> Values:
-    """Gain of a factor at each row, as a share of the base's loss on the training pictures.
+    """Gain of a factor at each row, as a share of the base's loss.
 
-    That of appearance is on twins in which all else is another; that of others is what the
-    training pictures gained beyond twins in which only this is another.
+    That of appearance is on twins in which all else is another, on the character's own latents;
+    that of others is what the training pictures gained beyond twins in which only this is another.
     """
     before = {kind: np.mean(losses) for kind, losses in result["before"].items()}
 
-    def of(kind: str) -> Values:
+    def of(kind: str, scale: str) -> Values:
         now = np.array([np.mean(row["losses"][kind]) for row in rows])
-        return (before[kind] - now) / before["train"]
+        return (before[kind] - now) / before[scale]
 
-    return of("all") if factor == "appearance" else of("train") - of(factor)
+    if factor == "appearance":
+        return of("subject", "subject")
+    return of("train", "train") - of(factor, "train")
 
 
 def obedience(sample: Result, kinds: Sequence[str]) -> float:

@@ -55,10 +55,10 @@ def invert_cell(bench: Bench) -> Result:
 
 
 def chosen_pivot(result: Result) -> list[list[float]]:
-    """Vectors of the nearest inversion that has most of the gain on all-other twins."""
-    start = _mean(result["before"]["all"])
+    """Vectors of the nearest inversion that has most of the gain on twins."""
+    start = _mean(result["before"]["subject"])
     runs = [run for run in result["runs"] if not run["diverged"]]
-    gains = [start - _mean(run["probes"][-1]["losses"]["all"]) for run in runs]
+    gains = [start - _mean(run["probes"][-1]["losses"]["subject"]) for run in runs]
     nearest = next(i for i, gain in enumerate(gains) if gain >= GAIN * max(gains))
     vectors: list[list[float]] = runs[nearest]["vectors"]
     return vectors
