@@ -187,4 +187,4 @@ def test_the_demo_is_the_makefiles():
     given = makefile.split("DEMO := ")[1].splitlines()[0].split(" -P ")
     for setting in given:
         name, value = setting.removeprefix("-P ").split("=")
-        assert demo.SETTINGS[name.replace("_", "-")] == value
+        assert (demo.SETTINGS | demo.SINCE)[name.replace("_", "-")] == value

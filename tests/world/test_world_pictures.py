@@ -27,7 +27,12 @@ def equal(a, b):
 
 def test_a_character_is_rendered_as_its_views(tmp_path):
     run("render", f"--folder={tmp_path}", "--count=3", "--size=32")
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["1.png", "2.png", "3.png"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [
+        "1.png",
+        "2.png",
+        "3.png",
+        "factors.json",
+    ]
     assert Image.open(tmp_path / "1.png").size == (32, 32)
     assert equal(choose_factors("mochi", "", "", "", 6, 0), views(MOCHI, 6))
 
