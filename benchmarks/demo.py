@@ -38,7 +38,10 @@ def rows(commit: str, turns: int, settings: Mapping[str, str] = SETTINGS) -> Ite
     """
     with TemporaryDirectory() as folder:
         before = _export(commit, Path(folder))
-        pairs = [(_seconds(before, settings), _seconds(ROOT, {**settings, **SINCE})) for _ in range(turns)]
+        pairs = [
+            (_seconds(before, settings), _seconds(ROOT, {**settings, **SINCE}))
+            for _ in range(turns)
+        ]
     then, now = zip(*pairs, strict=True)
     value, spread = ratio(then, now)
     name = "main job of the demo: the commit that resolved the first issue / now"

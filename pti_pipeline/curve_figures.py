@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from pti_pipeline.choice import Choice
-from pti_pipeline.fits import Fits
+from pti_pipeline.choosing.choice import Choice
+from pti_pipeline.choosing.fits import Fits
+from pti_pipeline.choosing.points import Point
 from pti_pipeline.leak import MARGIN
-from pti_pipeline.points import Point
 
 # colors that the colour-blind tell apart (Okabe & Ito 2008)
 COLORS = {"reconstruction": "#0072B2", "editability": "#009E73", "leak": "#D55E00"}

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from pti_pipeline.choice import Choice
-from pti_pipeline.choice_text import choice_text, shortened
+from pti_pipeline.choosing.choice import Choice
+from pti_pipeline.choosing.knee import choose_pivot
+from pti_pipeline.choosing.limit import choose_limit
+from pti_pipeline.choosing.points import Point
+from pti_pipeline.choosing.text import choice_text, shortened
 from pti_pipeline.curve_figures import sweep_figure
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.knee import choose_pivot
-from pti_pipeline.limit import choose_limit
-from pti_pipeline.points import Point
 from pti_pipeline.steps.swept import Swept, levels, read_points, read_sweep
 from pti_pipeline.tracking.find import Found, get_run
 from pti_pipeline.tracking.runs import open_run

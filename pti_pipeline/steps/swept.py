@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pti_pipeline.choosing.points import Point
 from pti_pipeline.errors import DivergedError, PtiError, UsageError
-from pti_pipeline.points import Point
 from pti_pipeline.tracking.find import Found, find_runs, get_run, members
 
 FREE = ("lr", "seed", "pivot")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from cross_checks import breakpoint, isotonic_crossing, kneedle
 from scipy.special import expit
 from scipy.stats import norm
 
-from pti_pipeline.cross_checks import breakpoint, isotonic_crossing, kneedle
-from pti_pipeline.knee import choose_pivot
-from pti_pipeline.limit import choose_limit
-from pti_pipeline.points import Point
+from pti_pipeline.choosing.knee import choose_pivot
+from pti_pipeline.choosing.limit import choose_limit
+from pti_pipeline.choosing.points import Point
 from pti_pipeline.randomness import numpy_generator
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from simulated_sweeps import KNEE, inversion, spread
 
-from pti_pipeline.knee import choose_pivot
-from pti_pipeline.points import Point, pool
+from pti_pipeline.choosing.knee import choose_pivot
+from pti_pipeline.choosing.points import Point, pool
 from pti_pipeline.randomness import numpy_generator
 
 

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import norm
 from simulated_sweeps import LIMIT, spread, tuning
 
-from pti_pipeline.limit import choose_limit
-from pti_pipeline.points import Point, pool
+from pti_pipeline.choosing.limit import choose_limit
+from pti_pipeline.choosing.points import Point, pool
 from pti_pipeline.randomness import numpy_generator
 
 

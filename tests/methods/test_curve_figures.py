@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from pti_pipeline.choosing.knee import choose_pivot
+from pti_pipeline.choosing.limit import choose_limit
+from pti_pipeline.choosing.points import Point
 from pti_pipeline.curve_figures import COLORS, PLACE, sweep_figure
-from pti_pipeline.knee import choose_pivot
-from pti_pipeline.limit import choose_limit
-from pti_pipeline.points import Point
 from pti_pipeline.randomness import numpy_generator
 
 sys.path.append(str(Path(__file__).parents[1] / "maths"))

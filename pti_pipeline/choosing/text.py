@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from cross_checks import breakpoint, isotonic_crossing, kneedle
 
-from pti_pipeline.choice import Choice
-from pti_pipeline.cross_checks import breakpoint, isotonic_crossing, kneedle
+from pti_pipeline.choosing.choice import Choice
+from pti_pipeline.choosing.points import Point
 from pti_pipeline.curves import Curve
 from pti_pipeline.leak import MARGIN
-from pti_pipeline.points import Point
 
 LONGEST = 4500
 """Characters of a run's note: MLflow's tags hold 5000."""

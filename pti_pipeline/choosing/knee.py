@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from pti_pipeline.choice import FEW, Choice, Place, conclude, locate
-from pti_pipeline.fits import FEWEST, Fits, fit_points, over_seeds
-from pti_pipeline.points import Point, further, nearer
+from pti_pipeline.choosing.choice import FEW, Choice, Place, conclude, locate
+from pti_pipeline.choosing.fits import FEWEST, Fits, fit_points, over_seeds
+from pti_pipeline.choosing.points import Point, further, nearer
 
 GAIN = 0.9
 """Share of the fitted gain that the pivot must reach."""

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from pti_pipeline.choice import FEW, Choice, Place, conclude, locate
-from pti_pipeline.fits import FEWEST, Fits, fit_points, over_seeds
+from pti_pipeline.choosing.choice import FEW, Choice, Place, conclude, locate
+from pti_pipeline.choosing.fits import FEWEST, Fits, fit_points, over_seeds
+from pti_pipeline.choosing.points import Point, Pool, further, nearer
 from pti_pipeline.leak import MARGIN
-from pti_pipeline.points import Point, Pool, further, nearer
 
 
 def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:

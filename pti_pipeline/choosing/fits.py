@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
+from pti_pipeline.choosing.points import Point, Pool, pool
 from pti_pipeline.curves import Curve, fit
 from pti_pipeline.leak import MARGIN, SIGNIFICANT
-from pti_pipeline.points import Point, Pool, pool
 from pti_pipeline.randomness import numpy_generator
 
 DRAWS = 200

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pti_pipeline.fits import Fits, interval
+from pti_pipeline.choosing.fits import Fits, interval
+from pti_pipeline.choosing.points import Point, Pool
 from pti_pipeline.leak import MARGIN
-from pti_pipeline.points import Point, Pool
 
 FEW = "too few points for a curve"
 """Said where the choice is made among the measured points alone."""

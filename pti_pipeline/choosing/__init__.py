@@ -1,0 +1,1 @@
+"""Chooses a pivot and a LoRA from what a sweep measured at its distances."""
