@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from cross_checks import breakpoint, isotonic_crossing, kneedle
 
 from pti_pipeline.choosing.choice import Choice
+from pti_pipeline.choosing.cross_checks import breakpoint, isotonic_crossing, kneedle
 from pti_pipeline.choosing.points import Point
 from pti_pipeline.curves import Curve
 from pti_pipeline.leak import MARGIN

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from cross_checks import breakpoint, isotonic_crossing, kneedle
 from scipy.special import expit
 from scipy.stats import norm
 
+from pti_pipeline.choosing.cross_checks import breakpoint, isotonic_crossing, kneedle
 from pti_pipeline.choosing.knee import choose_pivot
 from pti_pipeline.choosing.limit import choose_limit
 from pti_pipeline.choosing.points import Point

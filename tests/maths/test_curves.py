@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from cross_checks import breakpoint, isotonic, isotonic_crossing, kneedle
 from scipy.special import expit
 
+from pti_pipeline.choosing.cross_checks import breakpoint, isotonic, isotonic_crossing, kneedle
 from pti_pipeline.curves import Curve, fit
 
 X = np.linspace(-1, 2, 9)
