@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from pti_pipeline.inference import Estimate
@@ -41,7 +42,12 @@ def order(evidence: Evidence) -> Iterator[Verdict]:
     main = ratio("position", ONSET)
     others = {f"{f}_over_appearance": ratio(f, ONSET) for f in ("scene", "pose")}
     shares = {f"position_over_appearance_at_{s:g}": ratio("position", s) for s in (0.05, 0.25, 0.5)}
-    ranks = by_subject(cells, _rank_correlation)
+    ranks = {
+        f"rank_correlation_of_{name}_gap_and_onset": pooled(
+            by_subject(cells, _rank_correlation(name == "total")), f"ranks/{name}"
+        )
+        for name in ("total", "mean")
+    }
     yield Verdict(
         "order",
         "The tuning learns appearance before positions.",
@@ -53,40 +59,45 @@ def order(evidence: Evidence) -> Iterator[Verdict]:
             **others,
             **shares,
             **{f"onset_{f}": power(pooled(onsets(cells, f), f)) for f in FACTORS},
-            "rank_correlation_of_gap_and_onset": pooled(ranks, "ranks"),
+            **ranks,
         },
     )
 
 
-def _rank_correlation(cell: Cell, result: Result) -> float:
-    gaps = initial_gaps(cell, result)
-    return float(
-        spearmanr([gaps[f] for f in FACTORS], [onset_of(result, f, ONSET) for f in FACTORS])[0]
-    )
+def _rank_correlation(total: bool) -> Callable[[Cell, Result], float]:
+    """Rank correlation of initial gap and onset over factors: 1 if the nearest is learnt first."""
+
+    def correlation(cell: Cell, result: Result) -> float:
+        gaps = initial_gaps(cell, result)
+        far = [sum(gaps[f]) if total else np.mean(gaps[f]) for f in FACTORS]
+        return float(spearmanr(far, [onset_of(result, f, ONSET) for f in FACTORS])[0])
+
+    return correlation
 
 
-def initial_gaps(cell: Cell, result: Result) -> dict[str, float]:
-    """Surprise of the training pictures to the pivot, in bits, by factor.
+def initial_gaps(cell: Cell, result: Result) -> dict[str, list[float]]:
+    """Surprise of the training pictures to the pivot, in bits, for each part of each factor.
 
-    The share of the pivot's samples that show what a training picture shows; of positions, that
-    stand within :data:`NEAR`.
+    From the share of the pivot's samples that show what a training picture shows: the seven parts
+    of the appearance, the scene, the position (within :data:`NEAR`), and facing and arms.
     """
     pivot = result["reference"]["pivot"]
     n = len(pivot["x"])
-    training = training_positions(cell)
     factors = training_factors(cell)
-    gaps = np.linalg.norm(positions(pivot)[:, None] - training, axis=-1)
+    gaps = np.linalg.norm(positions(pivot)[:, None] - training_positions(cell), axis=-1)
 
-    def bits(share: np.ndarray | float) -> float:
+    def bits(share: NDArray[np.floating] | float) -> float:
         return float(np.mean(-np.log2(np.maximum(share, 0.5 / n))))
 
-    facing, arms = np.array(pivot["facing"]), np.array(pivot["arms"])
+    def surprise(name: str) -> float:
+        shown: NDArray[np.floating] = np.array(pivot[name])[:, None] == getattr(factors, name)
+        return bits(shown.mean(0))
+
     return {
-        "appearance": sum(bits(share) for share in pivot["identity"].values()),
-        "scene": bits((np.array(pivot["scene"])[:, None] == factors.scene).mean(0)),
-        "position": bits((gaps < NEAR).mean(0)),
-        "pose": bits((facing[:, None] == factors.facing).mean(0))
-        + bits((arms[:, None] == factors.arms).mean(0)),
+        "appearance": [bits(share) for share in pivot["identity"].values()],
+        "scene": [surprise("scene")],
+        "position": [bits((gaps < NEAR).mean(0))],
+        "pose": [surprise("facing"), surprise("arms")],
     }
 
 
