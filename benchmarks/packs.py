@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import Moment
 from pti_pipeline.settings import TARGETS, SampleSettings
 from pti_pipeline.tracking.members import EVERY, open_runs, recorded
+from pti_pipeline.workers import environment
 
 EXPERIMENTS = 8
 IMAGES = Path(__file__).parents[1] / "examples" / "mochi"
@@ -119,12 +119,7 @@ def _adapter() -> lora.Adapter:
 @contextmanager
 def store() -> Iterator[None]:
     """Keep runs in a store that is thrown away."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
     with TemporaryDirectory() as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        try:
+        place = f"sqlite:///{folder}/mlflow.db"
+        with environment("MLFLOW_TRACKING_URI", place):
             yield
-        finally:
-            os.environ.pop("MLFLOW_TRACKING_URI")
-            if before is not None:
-                os.environ["MLFLOW_TRACKING_URI"] = before

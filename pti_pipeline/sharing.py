@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,9 +13,9 @@ from torch import Tensor
 
 from pti_pipeline import machine
 from pti_pipeline.characters import Characters
-from pti_pipeline.errors import ResourceError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.meter import Case, Measured, Meter, equipment, measure
+from pti_pipeline.workers import worker_pool
 
 LIBRARIES = 700 * 2**20
 """Memory of a process that has imported the libraries, in bytes."""
@@ -49,19 +43,9 @@ def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
         for case in cases:
             yield from measure(meter, case)
         return
-    pool = ProcessPoolExecutor(places, get_context("spawn"), _end_with_parent)
-    with _one_thread(), pool:
-        try:
-            for rows in pool.map(partial(_work, meter), map(_parcel, cases)):
-                yield from (Measured(_tensors(a), _tensors(b), *rest) for a, b, *rest in rows)
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "E601", "a process that drew samples died", "free some memory, or use --device cuda"
-            ) from error
-        except BaseException:
-            for process in active_children():
-                process.terminate()
-            raise
+    with worker_pool(places) as pool:
+        for rows in pool.map(partial(_work, meter), map(_parcel, cases)):
+            yield from (Measured(_tensors(a), _tensors(b), *rest) for a, b, *rest in rows)
 
 
 def apart(case: Case) -> list[Case]:
@@ -99,18 +83,6 @@ def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 def _places(base: BaseModel) -> int:
     """How many processes can sample at once: one on a GPU, else one a core, as memory allows."""
     if base.device.type != "cpu":
@@ -119,16 +91,3 @@ def _places(base: BaseModel) -> int:
     weights = sum(p.nbytes for part in parts for p in part.parameters())
     fitting = machine.free_bytes(base.device) // (LIBRARIES + WEIGHTS_A_WORKER * weights)
     return max(1, min(machine.cores(), fitting))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes started inside take one thread each: more would fight for the cores."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before

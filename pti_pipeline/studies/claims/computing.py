@@ -6,8 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from pti_pipeline.machine import cores
@@ -16,6 +15,7 @@ from pti_pipeline.studies.claims.effort import FULL, QUICK
 from pti_pipeline.studies.claims.grid import needs
 from pti_pipeline.studies.claims.inversions import chosen_pivot
 from pti_pipeline.studies.claims.trainings import compute
+from pti_pipeline.workers import worker_pool
 
 
 def missing(cells: Sequence[Cell], folder: Path) -> list[Cell]:
@@ -26,20 +26,16 @@ def missing(cells: Sequence[Cell], folder: Path) -> list[Cell]:
 def compute_all(cells: Sequence[Cell], folder: Path, workers: int, quick: bool) -> Iterator[Cell]:
     """Compute cells in the order given; yield each when its file is written."""
     waiting, running = missing(cells, folder), dict[Future[None], Cell]()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        try:
-            while waiting or running:
-                ready = [c for c in waiting if not (n := needs(c)) or not missing([n], folder)]
-                for cell in ready[: workers - len(running)]:
-                    waiting.remove(cell)
-                    running[pool.submit(_compute, cell, folder, quick)] = cell
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    yield running.pop(future)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with worker_pool(workers) as pool:
+        while waiting or running:
+            ready = [c for c in waiting if not (n := needs(c)) or not missing([n], folder)]
+            for cell in ready[: workers - len(running)]:
+                waiting.remove(cell)
+                running[pool.submit(_compute, cell, folder, quick)] = cell
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                yield running.pop(future)
 
 
 def _compute(cell: Cell, folder: Path, quick: bool) -> None:
