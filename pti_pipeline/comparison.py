@@ -52,7 +52,7 @@ def _world(
         "reconstruction/appearance": evaluation.appearance(measured.plain, kit.training),
         "reconstruction/appearance_before": evaluation.appearance(nearest.plain, kit.training),
         "editability/obedience": obeyed,
-        "editability/relative": obeyed / usual,
+        "editability/relative": obeyed / usual if usual else np.nan,
         **evaluation.leaks(own, places, evaluation.layouts(kit.training)),
         **evaluation.copying(own, places["class"], evaluation.layouts(kit.training)),
         **evaluation.scene_leak(measured.plain["scene"], scenes, kit.training["scene"]),

@@ -16,7 +16,7 @@ BACKWARD = 2.0
 """Price of a training row's backward pass, in forwards: activations' and weights' gradients."""
 KINDS = 5
 """Kinds of pictures that a probe reads: the training's and four of twins."""
-ROWS, TRIALS = 16, 3
+ROWS, TRIALS = 4, 3
 """Rows of one trial forward, and how many are timed."""
 
 

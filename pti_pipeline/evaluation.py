@@ -167,6 +167,8 @@ def likeness(samples: Tensor, training: Tensor) -> float:
 
     Rows without a mask are NaN and left out; NaN if all are.
     """
+    if samples.shape[1] != training.shape[1]:  # no mask at all, of the one or of the others
+        return float("nan")
     return float((samples @ training.T).nanmean())
 
 

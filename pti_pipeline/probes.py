@@ -184,13 +184,14 @@ def gains(now: Reading, before: Reading) -> dict[str, float]:
 
     ``twins/appearance`` is the gain on twins that share only the character, on its own latents
     where these are known, as a share of the base's loss there; higher is better.
-    ``twins/memorised`` is what the training pictures gained beyond that, ``twins/position``,
+    ``twins/memorised`` is what the whole training pictures gained beyond whole such twins, as a
+    share of the base's loss on the former, ``twins/position``,
     ``twins/pose`` and ``twins/scene`` what they gained beyond twins in which only this is
     another; 0 is best.
     """
     scale = before.losses["train"].mean()
     gain = {k: float((before.losses[k] - loss).mean() / scale) for k, loss in now.losses.items()}
-    own = "subject" if "subject" in now.losses else ALL
+    own = "subject" if "subject" in now.losses and before.losses["subject"].sum() > 0 else ALL
     appearance = float(1 - now.losses[own].mean() / before.losses[own].mean())
     rows = {"twins/appearance": appearance, "twins/memorised": gain["train"] - gain[ALL]}
     alone = [kind for kind in gain if kind not in ("train", ALL, "subject")]
@@ -217,10 +218,16 @@ def judge(
     before: Sequence[Reading],
     experiments: Sequence[TrainSettings],
     stop: Tensor,
+    step: int,
 ) -> list[dict[str, float]]:
-    """Metrics of K experiments by logged name; sets ``stop`` where one is to stop at a leak."""
+    """Metrics of K experiments by logged name; sets ``stop`` where one is to stop at a leak.
+
+    That is judged at every :data:`OFTEN` steps alone, so that it does not depend on what else is
+    looked at on the way.
+    """
     for k, settings in enumerate(experiments):
-        if settings.stop_at_leak and position_learnt(now[k], before[k]):
+        watched = settings.stop_at_leak and step % OFTEN == 0
+        if watched and position_learnt(now[k], before[k]):
             stop[k] = True
     pairs = list(zip(now, before, strict=True))
     return [function_distance(probe, a, b) | gains(a, b) for a, b in pairs]

@@ -12,7 +12,7 @@ from pti_pipeline.cli.options import option
 
 @click.command()
 @option("folder", "docs/results", "Folder of cells/, claims.json, claims.md and the figures.")
-@option("quick", "no", "One small cell of each kind, to see it run: yes or no.", type=bool)
+@option("quick", "no", "Small cells, in quick/ of the folder, to see it run: yes or no.", type=bool)
 def claims(**o: Any) -> None:
     """Answer the research note's claims on the embedded world, each with its interval.
 

@@ -76,11 +76,15 @@ def _choice(panel: Panel) -> list[Html]:
         left, right = panel.x.at(panel.low), panel.x.at(panel.high)
         sides = {"x": _percent(left), "width": _percent(max(right - left, 0))}
         parts.append(el("rect", **sides, y="0", height="100%", class_="interval"))
-    end = at > 0.6
-    parts.append(el("line", **_upright(panel, panel.chosen, "0"), class_="chosen"))
-    label = f"{panel.mark} {number(panel.chosen)}"
-    place = {"dx": -5 if end else 5, "dy": -4, "text_anchor": "end" if end else "start"}
-    parts.append(el("text", label, x=_percent(at), y="0", **place, class_="chosen"))
+    marks = panel.marks
+    nearest = min(marks.values())
+    for name, value in marks.items():
+        end = value == nearest if len(marks) > 1 else at > 0.6
+        look = "target" if len(marks) > 1 and name != "chosen" else "chosen"
+        parts.append(el("line", **_upright(panel, value, "0"), class_=look))
+        place = {"dx": -5 if end else 5, "dy": -4, "text_anchor": "end" if end else "start"}
+        label = f"{name} {number(value)}"
+        parts.append(el("text", label, x=_percent(panel.x.at(value)), y="0", **place, class_=look))
     return parts
 
 
@@ -148,7 +152,8 @@ def _told(panel: Panel) -> str:
                 f"{curve.label} goes from {number(first.y)} at distance {number(first.x)} "
                 f"to {number(last.y)} at {number(last.x)}"
             )
-    chosen = f" The {panel.mark} is at {number(panel.chosen)}." if panel.chosen > 0 else ""
+    told = [f"{name} {number(value)}" for name, value in panel.marks.items()]
+    chosen = f" Marked: {', '.join(told)}." if told else ""
     return f"{panel.title}: {'; '.join(parts)}.{chosen} All values are in the table of runs."
 
 

@@ -87,10 +87,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.axhline(panel.level, color=SOFT, linewidth=0.8, linestyle=":")
     if math.isfinite(panel.low) and math.isfinite(panel.high):
         axes.axvspan(panel.low, panel.high, color=INK, alpha=0.08, linewidth=0)
-    if math.isfinite(panel.chosen):
-        axes.axvline(panel.chosen, color=INK, linewidth=1, linestyle="--")
-        label = f"{panel.mark} {number(panel.chosen)}"
-        axes.set_title(label, loc="right", fontsize=8, color=INK)
+    for name, value in panel.marks.items():
+        axes.axvline(value, color=INK, linewidth=1, linestyle="--" if name == "chosen" else "-")
+    told = [f"{name} {number(value)}" for name, value in panel.marks.items()]
+    axes.set_title(", ".join(told), loc="right", fontsize=8, color=INK)
     axes.set(xscale="log", xlim=(panel.x.low, panel.x.high), ylim=(panel.y.low, panel.y.high))
     axes.set_xlabel(DISTANCE, fontsize=9)
     axes.set_xticks(panel.x.ticks, [f"{tick:g}" for tick in panel.x.ticks])

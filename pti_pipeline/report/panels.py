@@ -36,6 +36,10 @@ class Curve:
     faint: bool = False
 
 
+SAME = 0.01
+"""Relative gap below which two distances are one."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """Curves that share their axes.
@@ -49,8 +53,10 @@ class Panel:
     x, y : Axis
     level : float
         Where a horizontal line marks "nothing"; NaN for none.
-    chosen, low, high : float
-        The chosen distance and its interval; NaN for none.
+    chosen : float
+        Distance of the chosen run; NaN for none.
+    found, low, high : float
+        That of the knee or limit and its interval; NaN for none.
     mark : str
         What the choice is called.
     """
@@ -62,16 +68,27 @@ class Panel:
     y: Axis
     level: float = math.nan
     chosen: float = math.nan
+    found: float = math.nan
     low: float = math.nan
     high: float = math.nan
     mark: str = ""
+
+    @property
+    def marks(self) -> dict[str, float]:
+        """Distances to be named: that of the choice, and of the run if it lies elsewhere."""
+        if not math.isfinite(self.chosen):
+            return {}
+        apart = math.isfinite(self.found) and abs(self.found / self.chosen - 1) > SAME
+        if not apart or self.mark == "chosen":
+            return {self.mark: self.chosen}
+        return {"chosen": self.chosen, self.mark: self.found}
 
 
 def distances(stage: Stage) -> Axis:
     """Axis of every distance of a stage: that of its runs and of their sample grids."""
     ends = [run.distance for run in stage.runs if run.measured]
     drawn = [d.distance for run in stage.runs if run.state == "finished" for d in run.samples]
-    return log_axis([*ends, *drawn, stage.low, stage.high])
+    return log_axis([*ends, *drawn, stage.value, stage.low, stage.high])
 
 
 def stage_panels(stage: Stage) -> list[Panel]:
@@ -137,6 +154,7 @@ def gains_panel(stage: Stage) -> Panel | None:
         linear_axis(ys, min(0.0, -0.1 * peak), 0.5 * peak),
         0.0,
         stage.chosen.distance if stage.chosen else math.nan,
+        stage.value,
         stage.low,
         stage.high,
         stage.target,
@@ -162,6 +180,7 @@ def _panel(
         linear_axis(ys, *span),
         level,
         chosen,
+        stage.value,
         stage.low,
         stage.high,
         stage.target,

@@ -100,14 +100,16 @@ class Stage:
         Id of the chosen run; empty if none was.
     reason : str
         Why, as ``select`` wrote it.
-    low, high : float
-        Interval of the chosen distance; NaN if none was given.
+    value, low, high : float
+        Distance of the knee or limit, which lies between runs, and its interval; NaN if none was
+        given.
     """
 
     key: str
     runs: Sequence[Trained]
     choice: str = ""
     reason: str = ""
+    value: float = math.nan
     low: float = math.nan
     high: float = math.nan
 

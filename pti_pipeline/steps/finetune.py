@@ -205,12 +205,12 @@ def _views(
         states = [encode_probe(base, probe, vectors) for vectors in who.vectors]
         before = [read(base, probe, s) for s in states]
 
-    def probed() -> list[dict[str, float]]:
+    def probed(step: int) -> list[dict[str, float]]:
         now = []
         for k, s in enumerate(states):
             with lora.only(adapter, slice(k, k + 1)):
                 now.append(read(base, probe, s))
-        return judge(probe, now, before, shared.trained, stop)
+        return judge(probe, now, before, shared.trained, stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
 

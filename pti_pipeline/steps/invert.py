@@ -170,9 +170,9 @@ def _views(
     probe = build_probe(base, ready.subject, twins, *words, FAMILIES[:1])
     before = read(base, probe, encode_probe(base, probe, None))
 
-    def probed() -> list[dict[str, float]]:
+    def probed(step: int) -> list[dict[str, float]]:
         now = [read(base, probe, encode_probe(base, probe, each)) for each in vectors]
-        return judge(probe, now, [before] * len(now), shared.trained, stop)
+        return judge(probe, now, [before] * len(now), shared.trained, stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
 

@@ -116,6 +116,7 @@ def _stage(study: Found, key: str, folder: Path) -> Stage:
         runs=runs,
         choice=sweep.tags.get("pti.choice", ""),
         reason=_reason(sweep.tags.get("mlflow.note.content", "")),
+        value=metrics.get("choice/distance", math.nan),
         low=metrics.get("choice/low", math.nan),
         high=metrics.get("choice/high", math.nan),
     )

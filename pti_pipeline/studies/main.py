@@ -10,8 +10,8 @@ from pathlib import Path
 from pti_pipeline.errors import PtiError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
-from pti_pipeline.settings import BaseSettings, SampleSettings, halved
-from pti_pipeline.steps.invert import Inversion, prepare_inversion
+from pti_pipeline.settings import BaseSettings, SampleSettings, halved, parse_learning_rates
+from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.executors import workers
 from pti_pipeline.studies.processes import run_command
@@ -70,8 +70,7 @@ def main(plan: Plan) -> str:
     """
     clock = time.monotonic()
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
-    print(_cost(plan, ready), flush=True)
+    print(_cost(plan, where), flush=True)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
@@ -88,8 +87,10 @@ def main(plan: Plan) -> str:
     return f"{table}\nReport:   {report(run.id)}"
 
 
-def _cost(plan: Plan, ready: Inversion) -> str:
-    """Estimate the study: both sweeps, and the samples of all their runs."""
+def _cost(plan: Plan, where: BaseSettings) -> str:
+    """Check what the study needs, and estimate it: both sweeps, and the samples of their runs."""
+    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    edits = len(EDITS) if plan.base == "world" else 0
     seeds = len(plan.seeds.split(","))
     pivots = len(plan.inversion_lrs.split(",")) * seeds
     places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
@@ -103,7 +104,7 @@ def _cost(plan: Plan, ready: Inversion) -> str:
         pictures=len(ready.subject.images),
         probes=min(plan.probes, plan.steps),
         measured=pivots + tuned + 3,  # the class word twice, and the pivot
-        samples=plan.samples + plan.edit_seeds * len(EDITS),
+        samples=plan.samples + plan.edit_seeds * edits,
         grids=(pivots + tuned) * (grids + 1),  # at evaluation too
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
@@ -135,7 +136,7 @@ def _curve(plan: Plan) -> dict[str, object]:
     """Options of the tuning's sweep: its learning rates, or one run's checkpoints."""
     if plan.curve == "sweep":
         return {"lrs": plan.tuning_lrs}
-    rates = sorted(plan.tuning_lrs.split(","), key=float)
+    rates = sorted(parse_learning_rates(plan.tuning_lrs))
     places = halved(plan.steps, CHECKPOINTS)
     return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
 

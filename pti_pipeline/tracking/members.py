@@ -63,12 +63,12 @@ def grid_view(
 def metric_view(
     steps: Iterable[int],
     shared: Shared[Settings],
-    rows: Callable[[], Sequence[Mapping[str, float]]],
+    rows: Callable[[int], Sequence[Mapping[str, float]]],
 ) -> View:
     """View of some metrics of each run, at ``steps`` and at its end."""
 
     def log(runs: Sequence[Run], step: int) -> None:
-        values = rows()
+        values = rows(step)
         for k, owner in shared.running(step):
             runs[k].log_metrics(values[owner], step)
 

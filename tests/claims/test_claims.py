@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from pti_pipeline.inference import exponents, mean_over_subjects, onset
 from pti_pipeline.studies.claims import rebuild
 from pti_pipeline.studies.claims.cells import Cell, read_cell, write_cell
 from pti_pipeline.studies.claims.computing import missing
+from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.grid import grid, needs, quick_grid
+from pti_pipeline.studies.claims.light import light_tuning
 from pti_pipeline.studies.claims.prompts import KINDS, PROMPTS, obeyed
 from pti_pipeline.tracking.find import find_runs
 
@@ -112,6 +114,7 @@ def test_a_quick_run_computes_cells_judges_and_logs(store):
     for _ in range(2):  # the second finds its cells there
         done = CliRunner().invoke(main, ["claims", f"--folder={folder}", "--quick=yes"])
         assert done.exit_code == 0, done.output
+    folder = folder / "quick"
     assert len(list((folder / "cells").glob("*.json"))) == len(quick_grid())
     first, second = find_runs(step="claims")
     assert (first.params["computed_before"], second.params["computed_before"]) == ("0", "2")
@@ -119,3 +122,23 @@ def test_a_quick_run_computes_cells_judges_and_logs(store):
     cell = json.loads(next((folder / "cells").glob("tuning-*seed0.json")).read_text())
     assert set(cell["cell"]) == {f.name for f in fields(Cell)}
     assert len(cell["runs"][0]["samples"]) >= 1 and len(cell["runs"][0]["scaled"]) == 9
+
+
+def test_a_seed_that_travelled_farther_is_read_at_the_same_place_of_its_curve(tmp_path):
+    usual = Evidence(RESULTS / "cells").usual("tuning")
+    found = []
+    for stretch in (1.0, 1.03):
+        folder = tmp_path / str(stretch)
+        for cell, result in usual.items():
+            if cell.seed == 0:
+                copy = json.loads(json.dumps({k: v for k, v in result.items() if k != "cell"}))
+                write_cell(folder, cell, copy)
+                for sample in copy["runs"][0]["samples"]:
+                    sample["distance"] *= stretch
+                write_cell(folder, replace(cell, seed=1), copy)
+        (verdict,) = light_tuning(Evidence(folder))
+        found.append(verdict)
+    assert found[0].seeds == found[1].seeds == 2
+    assert found[1].estimate == found[0].estimate
+    limits = [verdict.details["limit_distance"].value for verdict in found]
+    assert limits[1] / limits[0] == pytest.approx(1.03**0.5, rel=1e-4)

@@ -9,6 +9,7 @@ from pti_pipeline.settings import (
     SampleSettings,
     parse_learning_rates,
     parse_seeds,
+    parse_vary,
 )
 
 
@@ -25,6 +26,12 @@ def test_seeds():
     assert parse_seeds("0,7") == (0, 7)
     with pytest.raises(UsageError):
         parse_seeds("0.5")
+
+
+@pytest.mark.parametrize("text", ["at_distance:stop,project", "stop_at_leak:0,1", "pivot:a,b"])
+def test_settings_that_are_no_numbers_are_not_varied(text):
+    with pytest.raises(UsageError, match="varies nothing"):
+        parse_vary(text, FinetuneSettings)
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,11 @@ def test_obedience_is_the_share_of_samples_that_show_all_that_was_asked():
     read["hat_color"] = read["hat_color"] + 1
     share = len(evaluation.PLACES) / len(asked)
     assert evaluation.obedience(read, 2) == pytest.approx(share)
+
+
+def test_likeness_of_samples_without_any_mask_is_unknown():
+    known = torch.nn.functional.normalize(torch.ones(3, 8), dim=1)
+    assert evaluation.likeness(known, known) == pytest.approx(1.0)
+    none = torch.full((64, 1), torch.nan)
+    assert np.isnan(evaluation.likeness(none, known))
+    assert np.isnan(evaluation.likeness(known, none))

@@ -118,7 +118,7 @@ def test_each_experiment_of_a_pack_is_read_as_if_alone(base, pictures, vectors):
     for k in range(2):
         with lora.only(adapter, slice(k, k + 1)):
             rows.append(read(base, probe, states))
-    both = judge(probe, rows, [before] * 2, [FinetuneSettings()] * 2, torch.zeros(2).bool())
+    both = judge(probe, rows, [before] * 2, [FinetuneSettings()] * 2, torch.zeros(2).bool(), 7)
     single = [lora.peft_state(adapter, k) for k in range(2)]
     lora.detach(adapter)
     config = {"r": 2, "lora_alpha": 2.0, "target_modules": TARGETS}
@@ -206,8 +206,9 @@ def test_a_training_stops_where_its_positions_are_learnt_beyond_chance(base, pic
     assert position_learnt(learnt, before)
     stop = torch.zeros(3, dtype=torch.bool)
     watched = [FinetuneSettings(stop_at_leak=w) for w in (True, False, True)]
-    judge(probe, [learnt, learnt, chance], [before] * 3, watched, stop)
-    assert stop.tolist() == [True, False, False]
+    for step, expected in ((49, [False] * 3), (50, [True, False, False])):
+        judge(probe, [learnt, learnt, chance], [before] * 3, watched, stop, step)
+        assert stop.tolist() == expected
 
 
 def test_one_picture_is_too_few_to_tell():

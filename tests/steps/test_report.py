@@ -18,6 +18,7 @@ from PIL import Image
 from written import DISTANCES, GAINS, STEPS, color, write_study
 
 from pti_pipeline.cli import main
+from pti_pipeline.report.chart import chart
 from pti_pipeline.report.figures import gains_figure, inversion_figure, matrix_figure, tuning_figure
 from pti_pipeline.report.markup import VOID
 from pti_pipeline.report.page import page
@@ -443,3 +444,14 @@ def test_grids_are_cut_into_prompts_and_blocks_of_seeds():
     assert block(parts[1])[..., 0].tolist() == [[4, 5], [6, 7]]
     wide = np.zeros((2, 6, 3), np.uint8)
     assert block(wide) is wide
+
+
+def test_a_limit_between_runs_is_marked_beside_the_chosen_run(whole):
+    study, _ = whole
+    stage = replace(study.finetune, value=1.5 * study.finetune.chosen.distance)
+    for panel in stage_panels(stage):
+        assert panel.marks == {"chosen": stage.chosen.distance, "limit": stage.value}
+        drawn = str(chart(panel))
+        assert f"limit {stage.value:.3g}" in drawn and "chosen " in drawn
+    near = replace(stage, value=1.001 * stage.chosen.distance)
+    assert stage_panels(near)[0].marks == {"limit": near.chosen.distance}

@@ -59,7 +59,7 @@ def test_a_stopped_experiment_has_not_diverged_and_is_looked_at_where_it_ended(s
 
     with open_runs(["a"], [{}], [{"pti.step": "x"}], own=False) as runs:
         shared = share([InvertSettings(steps=999)])
-        view = metric_view({10}, shared, lambda: [{"twins/appearance": 0.5}])
+        view = metric_view({10}, shared, lambda _: [{"twins/appearance": 0.5}])
         assert follow(runs, stopping(), "training", shared, [view]) == {}
     (run,) = runs
     assert steps_of(run, "train/loss") == [1, 2]

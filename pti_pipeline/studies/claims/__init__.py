@@ -24,8 +24,10 @@ def claims(folder: Path, quick: bool) -> str:
         For ``cells/``, ``claims.json``, ``claims.md`` and the figures. Cells that are there are
         kept: remove a file to have it computed again.
     quick : bool
-        Compute one small cell of each kind instead; shows that it runs, decides nothing.
+        Compute one small cell of each kind instead, in ``quick/`` of the folder; shows that it
+        runs, decides nothing.
     """
+    folder = folder / "quick" if quick else folder
     cells, files = quick_grid() if quick else grid(), folder / "cells"
     waiting = missing(cells, files)
     params = {"cells": len(cells), "computed_before": len(cells) - len(waiting), "quick": quick}

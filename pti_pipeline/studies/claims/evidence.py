@@ -49,9 +49,9 @@ class Evidence:
             if all(getattr(cell, name) == value for name, value in facts.items())
         }
 
-    def usual(self, kind: str) -> dict[Cell, Result]:
-        """Cells of the usual folder, with one vector, around a pivot, with samples."""
-        whole = {"constant": "", "vectors": 1, "inverted": True, "sampled": True}
+    def usual(self, kind: str, vectors: int = 1) -> dict[Cell, Result]:
+        """Cells of the usual folder, around a pivot, with samples."""
+        whole = {"constant": "", "vectors": vectors, "inverted": True, "sampled": True}
         return self.of(kind=kind, pictures=Cell.pictures, **whole)
 
 

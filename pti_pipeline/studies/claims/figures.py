@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from pti_pipeline.studies.claims.cells import Result
@@ -89,8 +90,12 @@ def _average(axes: Axes, curves: Sequence[Curve], i: int, label: str) -> None:
 
 def _dress(axes: Axes, label: str, title: str = "") -> None:
     axes.set(xscale="log", xlabel="distance travelled (L2)", ylabel=label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(title, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7)
     axes.grid(color=GRID, linewidth=0.5)
-    axes.legend(fontsize=7, frameon=False)
+    if label:
+        axes.legend(fontsize=7, frameon=False)

@@ -14,6 +14,7 @@ MORE_PICTURES = 8
 PICTURES = (2, 16)
 """Sizes of further folders, followed by twins alone."""
 CONSTANT = ("position", "scene")
+SEVERAL_VECTORS = 4
 
 
 def main_cells(subject: str, seed: int, pictures: int = Cell.pictures) -> list[Cell]:
@@ -49,7 +50,7 @@ def grid() -> list[Cell]:
     cells += [Cell("sweep", subject, first) for subject in SUBJECTS]
     cells += [cell for subject in SUBJECTS for cell in control_cells(subject)]
     cells += [c for subject in REPEATED for seed in MORE_SEEDS for c in main_cells(subject, seed)]
-    cells += [Cell("inversion", subject, first, vectors=4) for subject in SUBJECTS]
+    cells += [Cell("inversion", subject, first, vectors=SEVERAL_VECTORS) for subject in SUBJECTS]
     return cells
 
 

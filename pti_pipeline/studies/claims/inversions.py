@@ -59,7 +59,8 @@ def chosen_pivot(result: Result) -> list[list[float]]:
     start = _mean(result["before"]["subject"])
     runs = [run for run in result["runs"] if not run["diverged"]]
     gains = [start - _mean(run["probes"][-1]["losses"]["subject"]) for run in runs]
-    nearest = next(i for i, gain in enumerate(gains) if gain >= GAIN * max(gains))
+    top = max(gains)
+    nearest = next(i for i, gain in enumerate(gains) if gain >= GAIN * top or top <= 0)
     vectors: list[list[float]] = runs[nearest]["vectors"]
     return vectors
 

@@ -10,6 +10,7 @@ from pti_pipeline.inference import onset
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.curves import distances, ends, gain, obedience
 from pti_pipeline.studies.claims.evidence import Evidence, by_subject
+from pti_pipeline.studies.claims.grid import SEVERAL_VECTORS
 from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.verdict import MARGIN, Verdict, counts, pooled, power, said
 
@@ -19,9 +20,13 @@ PLATEAU = 0.9
 
 def inversion_knee(evidence: Evidence) -> Iterator[Verdict]:
     """Claim 1: much gain for little editability first, then the reverse."""
-    cells = evidence.usual("inversion")
-    if not cells:
-        return
+    for vectors in (1, SEVERAL_VECTORS):
+        cells = evidence.usual("inversion", vectors)
+        if cells:
+            yield _two_zones(cells, vectors)
+
+
+def _two_zones(cells: dict[Cell, Result], vectors: int) -> Verdict:
     knees = by_subject(cells, lambda _, r: np.log10(_knee(r)))
     zones = {
         f"{kind}_{zone}": pooled(by_subject(cells, _zone(kind, zone)), f"{kind}/{zone}")
@@ -32,8 +37,8 @@ def inversion_knee(evidence: Evidence) -> Iterator[Verdict]:
     kept = pooled(by_subject(cells, _zone_mean("before")), "before")
     supported = lost.high < 0 and kept.low > -MARGIN
     refused = lost.low > -MARGIN or kept.high < -MARGIN
-    yield Verdict(
-        "inversion-knee",
+    return Verdict(
+        "inversion-knee" + (f"-{vectors}-vectors" if vectors > 1 else ""),
         "Away from the initializer, reconstruction is gained at little cost in editability up to "
         "a knee, and editability is lost for little gain beyond it.",
         said(supported, refused),

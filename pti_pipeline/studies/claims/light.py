@@ -18,14 +18,15 @@ def light_tuning(evidence: Evidence) -> Iterator[Verdict]:
     """Claim 2: the LoRA at the limit has more of the character than its pivot, and obeys."""
     cells = evidence.usual("tuning")
     limits = _limits(cells)
-    usable = {c: r for c, r in cells.items() if np.isfinite(limits.get(c.subject, np.nan))}
+    usable = {c: r for c, r in cells.items() if limits[c.subject] >= 0}
     if not usable:
         return
 
     def at_limit(cell: Cell, result: Result) -> Result:
-        reached = [s for s in followed(result) if s["distance"] <= limits[cell.subject] * 1.001]
-        last: Result = reached[-1]
-        return last
+        return followed(result)[limits[cell.subject]]
+
+    def distance(cell: Cell, result: Result) -> float:
+        return float(np.log10(at_limit(cell, result)["distance"]))
 
     def appearance(cell: Cell, result: Result) -> float:
         return at_limit(cell, result)["appearance"] - result["reference"]["pivot"]["appearance"]
@@ -45,24 +46,22 @@ def light_tuning(evidence: Evidence) -> Iterator[Verdict]:
         *counts(usable),
         details={
             "editability_change": kept,
-            "limit_distance": power(
-                pooled({s: [np.log10(d)] for s, d in limits.items() if np.isfinite(d)}, "limit")
-            ),
-            "subjects_without_a_limit": float(sum(not np.isfinite(d) for d in limits.values())),
+            "limit_distance": power(pooled(by_subject(usable, distance), "limit")),
+            "subjects_without_a_limit": float(sum(place < 0 for place in limits.values())),
         },
     )
 
 
-def _limits(cells: dict[Cell, Result]) -> dict[str, float]:
-    """Last sampled distance before a leak against the pivot is detected, seeds pooled.
+def _limits(cells: dict[Cell, Result]) -> dict[str, int]:
+    """Place of the last samples before a leak against the pivot is detected, seeds pooled.
 
-    NaN if it is detected at the first already; the last distance if it never is.
+    -1 if it is detected at the first already; the last place if it never is.
     """
-    limits: dict[str, float] = {}
+    limits: dict[str, int] = {}
     for subject in dict.fromkeys(cell.subject for cell in cells):
         of = {c: r for c, r in cells.items() if c.subject == subject}
         steps = min(len(followed(r)) for r in of.values())
-        limits[subject] = np.nan
+        limits[subject] = -1
         for i in range(steps):
             near, far = [], []
             for cell, result in of.items():
@@ -72,5 +71,5 @@ def _limits(cells: dict[Cell, Result]) -> dict[str, float]:
                 far.append(nearness(pivot, usual, training))
             if leak.p_value(np.concatenate(near), np.concatenate(far)) < leak.SIGNIFICANT:
                 break
-            limits[subject] = float(np.mean([followed(r)[i]["distance"] for r in of.values()]))
+            limits[subject] = i
     return limits

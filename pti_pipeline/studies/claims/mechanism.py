@@ -12,6 +12,9 @@ from pti_pipeline.studies.claims.curves import FACTORS, ONSET, onset_of
 from pti_pipeline.studies.claims.evidence import Evidence, Groups, by_subject
 from pti_pipeline.studies.claims.verdict import Verdict, counts, pooled, power, said
 
+FEWEST = 3
+"""Sizes of folders with an onset, of a slope."""
+
 
 def mechanism(evidence: Evidence) -> Iterator[Verdict]:
     """Claim 5: each position is taught by its own picture, so that it takes n times as long."""
@@ -52,7 +55,8 @@ def _slopes(cells: dict[Cell, Result], factor: str) -> Groups:
             if c.subject == subject
         ]
         logs = np.array([row for row in rows if np.isfinite(row).all()])
-        groups[subject] = [float(exponents(logs[:, :1], logs[:, 1])[0])]
+        if len(logs) >= FEWEST:
+            groups[subject] = [float(exponents(logs[:, :1], logs[:, 1])[0])]
     return groups
 
 
