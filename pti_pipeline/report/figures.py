@@ -36,7 +36,10 @@ def tuning_figure(study: Study) -> Figure:
 def gains_figure(study: Study) -> Figure:
     """Gains of every factor along the tuning; says so where they were not logged."""
     panel = gains_panel(study.finetune)
-    return _panels([panel] if panel else [], study.finetune, "no gains on twins were logged")
+    figure = _panels([panel] if panel else [], study.finetune, "no gains on twins were logged")
+    if panel:
+        figure.axes[0].set_ylabel("share of the base's loss", fontsize=9)
+    return figure
 
 
 def matrix_figure(study: Study) -> Figure:

@@ -43,8 +43,10 @@ def lead(study: Study) -> str:
 
 
 def _first_clause(reason: str) -> str:
-    """Keep what decided, without the distance that the sentence tells already."""
-    return re.sub(r" \(distance [^)]*\)", "", re.split(r"[;:]", reason)[0]).strip()
+    """Keep what decided, without what is said in brackets."""
+    while (shorter := re.sub(r" \([^()]*\)", "", reason)) != reason:
+        reason = shorter
+    return re.split(r"[;:]", reason)[0].strip()
 
 
 def open_questions(study: Study) -> list[str]:

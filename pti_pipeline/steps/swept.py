@@ -63,7 +63,7 @@ def read_sweep(sweep: Found) -> Swept:
     if len(runs) == len(ill):
         what = f"no run of '{sweep.name}' was evaluated"
         raise UsageError("E214", what, f"evaluate --run {sweep.id} first")
-    varied = sweep.params.get("vary", "").strip("'\"").partition(":")[0]
+    varied = sweep.params.get("vary", "").partition(":")[0]
     _check_alike(sweep, runs, varied)
     runs.sort(key=lambda run: (run in ill, run.metrics.get("distance/delta_norm", math.inf)))
     return Swept(sweep, sweep.tags["pti.stage"], tuple(runs), tuple(left_out), varied)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pti_pipeline.tracking.store import connect, experiment_id
 
 @dataclass(frozen=True)
 class Found:
-    """A run as it is in the store; ``metrics`` are the latest values."""
+    """A run as it is in the store; ``metrics`` are the latest values, ``params`` without quotes."""
 
     id: str
     name: str
@@ -83,12 +84,23 @@ def fetch(run: Found, path: str, folder: Path) -> Path:
         ) from error
 
 
+def _unquoted(value: str) -> str:
+    """Undo the shell's quotes: ``mlflow run`` logs a parameter as it stands in the command."""
+    if value[:1] not in ("'", '"'):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 else value
+
+
 def _found(run: MlflowRun) -> Found:
     return Found(
         id=run.info.run_id,
         name=run.info.run_name,
         status=run.info.status,
-        params=run.data.params,
+        params={name: _unquoted(value) for name, value in run.data.params.items()},
         metrics=run.data.metrics,
         tags=run.data.tags,
     )
