@@ -79,7 +79,9 @@ def test_the_run_of_mlflow_run_is_continued_with_its_own_params(store, monkeypat
     with open_run("r", params, {"pti.step": "x"}) as run:
         assert run.id == made.info.run_id
         assert "MLFLOW_RUN_ID" not in os.environ
-    assert get_run(run.id).params == {"lr": "1e-3", "token": "'<a b>'", "new": "1"}
+    logged = {"lr": "1e-3", "token": "'<a b>'", "new": "1"}
+    assert client.get_run(run.id).data.params == logged
+    assert get_run(run.id).params == {**logged, "token": "<a b>"}
     assert get_run(run.id).name == "r"
 
 
@@ -146,3 +148,20 @@ def test_a_dead_server_is_told_soon(store, monkeypatch):
     with pytest.raises(StoreError, match=r"E501.*does not answer"):
         connect()
     assert time.monotonic() - clock < 30
+
+
+@pytest.mark.parametrize(
+    ("logged", "read"),
+    [
+        ("'<mochi>'", "<mochi>"),
+        ("'it'\"'\"'s'", "it's"),
+        ("''", ""),
+        ("0.005", "0.005"),
+        ("'open", "'open"),
+        ("a 'b' c", "a 'b' c"),
+    ],
+)
+def test_params_are_read_without_the_quotes_that_mlflow_run_logs(store, logged, read):
+    with open_run("r", {"token": logged}, {"pti.step": "x"}) as run:
+        pass
+    assert get_run(run.id).params["token"] == read
