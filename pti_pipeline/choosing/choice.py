@@ -104,10 +104,11 @@ def locate(
     draws: Sequence[Fits],
     rule: Callable[[Fits], float],
     bracketed: bool,
+    shared: float = 0.0,
 ) -> Place:
     """Find the place by ``rule``, and its interval by the same rule on the resampled seeds."""
     x, seeds = rule(fits), len({p.seed for p in points})
-    low, high = interval(x, seeds, draws, rule) if bracketed else (math.nan, math.nan)
+    low, high = interval(x, seeds, draws, rule, shared) if bracketed else (math.nan, math.nan)
     return Place(x, low, high, seeds, bracketed)
 
 

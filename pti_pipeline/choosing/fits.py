@@ -123,19 +123,26 @@ def over_seeds(points: Sequence[Point], level: float = 0.0) -> list[Fits]:
 
 
 def interval(
-    found: float, seeds: int, fits: Sequence[Fits], rule: Callable[[Fits], float]
+    found: float,
+    seeds: int,
+    fits: Sequence[Fits],
+    rule: Callable[[Fits], float],
+    shared: float = 0.0,
 ) -> tuple[float, float]:
     """95 % interval over seeds of what ``rule`` finds (an x); NaN without resamples.
 
     The bootstrap's quantiles, moved away from ``found`` twice: by sqrt(S / (S - 1)), since
     resamples of S seeds vary by that much less than seeds do, and by Student's t over the normal
-    quantile, since S seeds tell little of their own spread. Infinite where it leaves the range.
+    quantile, since S seeds tell little of their own spread. ``shared`` is the standard error, in
+    x, that all seeds have in common, which no resampling shows; it is added in squares. Infinite
+    where it leaves the range.
     """
     if not fits:
         return math.nan, math.nan
     ends = np.quantile([rule(f) for f in fits], [0.025, 0.975], method="inverted_cdf")
     wider = math.sqrt(seeds / (seeds - 1)) * float(t.ppf(0.975, seeds - 1)) / 1.96
-    low, high = (found + wider * (float(end) - found) for end in ends)
+    below, above = (math.hypot(wider * (float(end) - found), 1.96 * shared) for end in ends)
+    low, high = found - below, found + above
     measured = [p.x for f in fits for p in f.pools if math.isfinite(p.x)]
     return (
         low if low >= min(measured) else -math.inf,

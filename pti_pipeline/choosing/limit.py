@@ -13,6 +13,9 @@ from pti_pipeline.choosing.fits import FEWEST, Fits, fit_points, over_seeds
 from pti_pipeline.choosing.points import Point, Pool, further, nearer
 from pti_pipeline.leak import MARGIN
 
+STRIDE = 0.05
+"""Decades over which the leak's slope is taken."""
+
 
 def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:
     """Choose the farthest measured run that is not beyond the limit.
@@ -40,7 +43,7 @@ def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:
     draws = over_seeds(points, level) if len(fits.pools) >= FEWEST else []
     x = limit(fits)
     bracketed = bool(fits.clean) and fits.pools[0].x <= x < math.inf
-    place = locate(points, fits, draws, limit, bracketed)
+    place = locate(points, fits, draws, limit, bracketed, _shared_error(points, fits, x))
     at = _chosen_pool(fits, x)
     reason = _reason(points, fits, at, place)
     if len(fits.pools) < FEWEST:
@@ -72,6 +75,19 @@ def _fitted(fits: Fits) -> float:
     if curve.flat:
         return math.inf if curve.plateau < MARGIN else -math.inf
     return curve.solve(MARGIN)
+
+
+def _shared_error(points: Sequence[Point], fits: Fits, x: float) -> float:
+    """Standard error of the limit's x by the reference's samples, which all runs share.
+
+    They make up half of an AUC's variance where both sides have as many samples; over the curve's
+    slope, that is an error in x.
+    """
+    errors = np.array([p.error for p in points if math.isfinite(p.error)])
+    if fits.leak is None or fits.leak.flat or not len(errors) or not math.isfinite(x):
+        return 0.0
+    rise = float(fits.leak(x + STRIDE) - fits.leak(x - STRIDE)) / (2 * STRIDE)
+    return math.sqrt(float(np.mean(errors**2)) / 2) / rise if rise > 0 else 0.0
 
 
 def _chosen_pool(fits: Fits, x: float) -> Pool:

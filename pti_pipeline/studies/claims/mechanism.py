@@ -28,7 +28,7 @@ def mechanism(evidence: Evidence) -> Iterator[Verdict]:
         }
         whole = {s for s, n in sizes.items() if len(n) >= 4}
         cells = {c: r for c, r in cells.items() if c.subject in whole}
-        if not cells:
+        if len(whole) < 2:  # one subject has no interval
             continue
         slopes = {f: pooled(_slopes(cells, f), f"{inverted}/{f}") for f in FACTORS}
         position, flat = slopes["position"], slopes["appearance"]
