@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-from pti_pipeline.leak import SIGNIFICANT
+from pti_pipeline.leak import MARGIN, SIGNIFICANT
 from pti_pipeline.report.numerals import number
 from pti_pipeline.report.study import Stage, Study, Trained
 from pti_pipeline.settings import STEPS
 
-FREE = 0.55
-"""Upper bound of the leak's AUC below which a run counts as certified free of it."""
 ENOUGH = 1024
 """Samples that such a bound takes, about."""
 
@@ -79,10 +77,10 @@ def _open(stage: Stage) -> list[str]:
             f"Leak, editability and diversity of the {what} are unknown: "
             "no reader for this base model."
         )
-    elif not run.value(f"{auc}_high") < FREE:
+    elif not run.value(f"{auc}_high") < MARGIN:
         found.append(
             f"The {what} is not certified free of leak against the {stage.reference}: its AUC may "
-            f"be as high as {number(run.value(f'{auc}_high'))}, certified is below {FREE}, which "
+            f"be as high as {number(run.value(f'{auc}_high'))}, certified is below {MARGIN}, which "
             f"takes about {ENOUGH} samples."
         )
     if run.value(f"leak/{stage.against}_p") < SIGNIFICANT:

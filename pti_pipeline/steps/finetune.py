@@ -22,7 +22,7 @@ from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import load_pivot, placeholder_tokens
 from pti_pipeline.prefixes import Shared, share, spread
-from pti_pipeline.probes import build_probe, encode_probe, judge, read, watch_steps
+from pti_pipeline.probes import build_probe, encode_probe, read
 from pti_pipeline.settings import (
     TARGETS,
     BaseSettings,
@@ -36,6 +36,7 @@ from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, 
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
+from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
 """Tags that a tuning has from its inversion."""

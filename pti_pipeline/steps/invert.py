@@ -22,7 +22,7 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.prefixes import Shared, share, spread
-from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, judge, read, watch_steps
+from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
 from pti_pipeline.settings import (
     BaseSettings,
     InvertSettings,
@@ -33,6 +33,7 @@ from pti_pipeline.settings import (
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.twins import make_twins
+from pti_pipeline.watching import judge, watch_steps
 
 
 @dataclass(frozen=True)

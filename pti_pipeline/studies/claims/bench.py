@@ -13,19 +13,14 @@ from pti_pipeline.characters import PLAIN, Characters, class_word, draw
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.probes import (
-    FAMILIES,
-    Probe,
-    Reading,
-    build_probe,
-    function_distance,
-)
+from pti_pipeline.probes import FAMILIES, Probe, Reading, build_probe
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.steps.world_pictures import save_pictures
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.effort import Effort
 from pti_pipeline.studies.claims.prompts import PROMPTS, read_samples
 from pti_pipeline.twins import make_twins
+from pti_pipeline.watching import function_distance
 from pti_pipeline.world.reader import load_reader
 from pti_pipeline.world.render import render
 from pti_pipeline.world.subjects import views

@@ -8,10 +8,11 @@ from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import placeholder_tokens
-from pti_pipeline.probes import encode_probe, probe_steps, read
+from pti_pipeline.probes import encode_probe, read
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.studies.claims.bench import TOKEN, Bench, losses, point, sampled
 from pti_pipeline.studies.claims.cells import Result
+from pti_pipeline.watching import probe_steps
 
 INVERSION_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 PIVOT_LRS = (1e-3, 3e-3)

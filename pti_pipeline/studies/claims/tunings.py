@@ -12,11 +12,12 @@ from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.distance import by_shape, lora_delta_norm
 from pti_pipeline.pivot import Pivot, placeholder_tokens
-from pti_pipeline.probes import encode_probe, probe_steps, read
+from pti_pipeline.probes import encode_probe, read
 from pti_pipeline.settings import TARGETS, FinetuneSettings
 from pti_pipeline.studies.claims.bench import TOKEN, Bench, losses, point, sampled
 from pti_pipeline.studies.claims.cells import Result
 from pti_pipeline.tuning import finetune
+from pti_pipeline.watching import probe_steps
 
 TUNING_LR = 1e-3
 """Of the one run whose checkpoints are the curve."""
