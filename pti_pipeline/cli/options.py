@@ -21,9 +21,17 @@ def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command
     return click.option(f"--{name}", default=default, show_default=True, help=text, **more)
 
 
+def _wrapped(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Put options around a command; the last one given is listed first."""
+    for wrap in options:
+        command = wrap(command)
+    return command
+
+
 def place(command: Command) -> Command:
     """Add the options of every step that uses the base model."""
-    for wrap in (
+    return _wrapped(
+        command,
         option(
             "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
         ),
@@ -35,14 +43,13 @@ def place(command: Command) -> Command:
             "world",
             "Base model: world (embedded), a folder, a .safetensors file or a hub id.",
         ),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def executing(command: Command) -> Command:
     """Add the options that say where a sweep's packs run."""
-    for wrap in (
+    return _wrapped(
+        command,
         option("ray-address", "", "host:port of a Ray cluster; without, one is started here."),
         option(
             "executor",
@@ -50,9 +57,7 @@ def executing(command: Command) -> Command:
             "local: one process for each core or GPU; ray: a Ray cluster.",
             type=click.Choice(["local", "ray"]),
         ),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def study(command: Command) -> Command:
@@ -62,18 +67,18 @@ def study(command: Command) -> Command:
 
 def training(command: Command) -> Command:
     """Add the options of every training."""
-    for wrap in (
+    return _wrapped(
+        command,
         option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
         option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
         option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def stopping(command: Command) -> Command:
     """Add the options that end a training, or hold it, before its last step."""
-    for wrap in (
+    return _wrapped(
+        command,
         option(
             "stop-at-leak",
             "no",
@@ -92,14 +97,13 @@ def stopping(command: Command) -> Command:
             "Bound on distance/delta_norm; 0: none.",
             type=click.FloatRange(0),
         ),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def watching(command: Command) -> Command:
     """Add the options that say what is shown of a training under way."""
-    for wrap in (
+    return _wrapped(
+        command,
         option(
             "probes",
             20,
@@ -112,30 +116,26 @@ def watching(command: Command) -> Command:
             "Steps between two sample grids; 0: one at the end.",
             type=click.IntRange(0),
         ),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def sampling(command: Command) -> Command:
     """Add the options of every step that draws pictures."""
-    for wrap in (
+    return _wrapped(
+        command,
         option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
         option("sampling-steps", 20, "Steps of the sampler.", type=click.IntRange(1)),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def subject(command: Command) -> Command:
     """Add the options that say whom to learn."""
-    for wrap in (
+    return _wrapped(
+        command,
         option("initializer", "rabbit", "Word that the token starts from; one token of the base."),
         option("token", "<mochi>", "Placeholder token: the character's new name in prompts."),
         option("images", EXAMPLE, "Folder with 4 to 20 pictures of one subject."),
-    ):
-        command = wrap(command)
-    return command
+    )
 
 
 def base_settings(o: dict[str, Any]) -> BaseSettings:
