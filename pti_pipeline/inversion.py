@@ -14,7 +14,7 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
-from pti_pipeline.training import bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, optimise, rates
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -72,14 +72,14 @@ def invert(
     first, seeds = experiments[0], [e.seed for e in experiments]
     start, table = vectors.clone(), base.vocabulary()
 
-    def loss(step: int, part: slice) -> tuple[Tensor, Tensor]:
+    def loss(step: int, part: slice) -> Losses:
         batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
         with attached(base.text_encoder, vectors[part]):
             condition = base.condition(material.ids[batch.prompts])
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
         prediction = base.predict(noisy, batch.timesteps, condition)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
-        return pack_losses(prediction, target, len(seeds[part]))
+        return Losses.plain(*pack_losses(prediction, target, len(seeds[part])))
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop

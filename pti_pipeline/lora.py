@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.randomness import generator
 
 PREFIX = "base_model.model."
+OURS = ("timestep_rank",)
+"""Settings of a LoRA that peft does not know."""
 
 
 class PackedLoRA(nn.Module):
@@ -39,15 +43,22 @@ class PackedLoRA(nn.Module):
         super().__init__()
         self.linear, self.scale, self.enabled = linear, scale, True
         self.part = slice(None)
+        self.mask: Tensor | None = None
         self.down, self.up = down, up
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``."""
+        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``.
+
+        Where ``mask`` (K b or 1, r) is False, a row is without that rank.
+        """
         y: Tensor = self.linear(x)
         if not self.enabled:
             return y
         down, up = self.down[self.part].to(x.dtype), self.up[self.part].to(x.dtype)
         hidden = torch.bmm(x.reshape(len(down), -1, x.shape[-1]), down.mT)
+        if self.mask is not None:
+            rows = hidden.reshape(len(x), -1, hidden.shape[-1])
+            hidden = (rows * self.mask[:, None]).reshape(hidden.shape)
         base = y.reshape(len(up), -1, y.shape[-1])
         return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
 
@@ -63,11 +74,14 @@ class Adapter:
         By the name of the linear layer that each stands before.
     config : LoraConfig
         peft's, as saved with the weights.
+    hooks : list
+        What else is attached to the denoiser; see :func:`rank_by_timestep`.
     """
 
     denoiser: nn.Module
     layers: dict[str, PackedLoRA]
     config: LoraConfig
+    hooks: list[RemovableHandle] = field(default_factory=list)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -123,8 +137,28 @@ def attach(
 
 def detach(adapter: Adapter) -> None:
     """Put the very same linear layers back: the base's output is what it was, bit for bit."""
+    for hook in adapter.hooks:
+        hook.remove()
     for name, layer in adapter.layers.items():
         _replace(adapter.denoiser, name, layer.linear)
+
+
+def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
+    r"""Let noisier rows use fewer ranks, in training and in sampling, until it is detached.
+
+    The rank at timestep t of T is :math:`\lfloor (r - r_{min}) (T - t) / T \rfloor + r_{min}`
+    with :math:`r_{min} = \lceil r / 2 \rceil` (T-LoRA, Soboleva et al. 2025, eq. 6).
+    """
+    rank = adapter.config.r
+    least = -(-rank // 2)
+
+    def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        now = torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1, 1)
+        usable = (rank - least) * (timesteps - now) // timesteps + least
+        for layer in adapter.layers.values():
+            layer.mask = torch.arange(rank, device=usable.device) < usable
+
+    adapter.hooks.append(adapter.denoiser.register_forward_pre_hook(mask, with_kwargs=True))
 
 
 @contextmanager
@@ -171,7 +205,8 @@ def attach_states(
     states : sequence of mapping
         As of :func:`peft_state`.
     config : mapping
-        With ``r``, ``lora_alpha`` and ``target_modules``.
+        With ``r``, ``lora_alpha`` and ``target_modules``; ``timestep_rank`` is the number of
+        timesteps if :func:`rank_by_timestep` was used, else 0 or absent.
 
     Raises
     ------
@@ -193,6 +228,8 @@ def attach_states(
                     detach(adapter)
                     raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
                 tensor[k].copy_(value)
+    if timesteps := int(str(config.get("timestep_rank", 0))):
+        rank_by_timestep(adapter, timesteps)
     return adapter
 
 

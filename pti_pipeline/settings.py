@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from pti_pipeline.errors import UsageError
-
-T = TypeVar("T")
-Settings = TypeVar("Settings", bound="TrainSettings")
 
 STEPS = 1000
 """Optimizer updates of every training, so that learning rates compare."""
@@ -21,6 +16,8 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 AT_DISTANCE = ("stop", "project")
 """What may happen at a bound on the distance."""
+REG_LATENTS = ("base", "training")
+REG_TIMESTEPS = ("even", "noisy")
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         check_learning_rate(self.lr)
         for name in ("clip", "until_distance"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError("E202", f"{name} is {value}", "use a number from 0, which is off")
-        if self.at_distance not in AT_DISTANCE:
-            what = f"at_distance is '{self.at_distance}'"
-            raise UsageError("E202", what, f"use one of {', '.join(AT_DISTANCE)}")
+            _from_zero(name, getattr(self, name))
+        _one_of("at_distance", self.at_distance, AT_DISTANCE)
         for name in ("steps", "batch_size"):
             _at_least(name, getattr(self, name), 1)
 
@@ -93,21 +86,54 @@ class InvertSettings(TrainSettings):
 
 @dataclass(frozen=True)
 class FinetuneSettings(TrainSettings):
-    """One LoRA around a pivot: inner dimension ``rank``, scaled by ``alpha / rank``.
+    """One LoRA around a pivot, with or without a regularizer.
 
-    ``pivot`` is the run id of the inversion, or of a sweep that chose one.
+    Attributes
+    ----------
+    pivot : str
+        Run id of the inversion, or of a sweep that chose one.
+    rank, alpha : int, float
+        The LoRA's inner dimension; it is scaled by ``alpha / rank``.
+    regularizer : str
+        One of :data:`pti_pipeline.regularizers.REGULARIZERS`.
+    reg_weight : float
+        Of the regularizer's loss, beside 1 for that of the pictures (lambda).
+    reg_every : int
+        Steps between two that take it, with a weight as many times larger (Karras et al. 2020).
+    kappa : float
+        Radius of locality's ball around the pivot, in distances from initializer to pivot.
+    reg_latents : str
+        What it is taken on: samples of the ``base`` model, or the ``training`` pictures.
+    reg_timesteps : str
+        Its weight by timestep: ``even``, or ``noisy``, in proportion to the timestep.
+    reg_bank : int
+        Answers of the base model to draw from, computed once; 0 asks the base at every step.
     """
 
     pivot: str = ""
     lr: float = 0.0003
     rank: int = 4
     alpha: float = 4.0
+    regularizer: str = "none"
+    reg_weight: float = 1.0
+    reg_every: int = 1
+    kappa: float = 0.5
+    reg_latents: str = "base"
+    reg_timesteps: str = "even"
+    reg_bank: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("rank", self.rank, 1)
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise UsageError("E202", f"alpha is {self.alpha}", "use a number above 0")
+        for name, least in (("rank", 1), ("reg_every", 1), ("reg_bank", 0)):
+            _at_least(name, getattr(self, name), least)
+        for name in ("alpha", "kappa"):
+            if not (math.isfinite(value := getattr(self, name)) and value > 0):
+                raise UsageError("E202", f"{name} is {value}", "use a number above 0")
+        _from_zero("reg_weight", self.reg_weight)
+        if self.regularizer == "weight-ball" and not self.until_distance:
+            raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
+        _one_of("reg_latents", self.reg_latents, REG_LATENTS)
+        _one_of("reg_timesteps", self.reg_timesteps, REG_TIMESTEPS)
 
 
 @dataclass(frozen=True)
@@ -140,112 +166,6 @@ class SampleSettings:
             raise UsageError("E202", f"guidance is {self.guidance}", "use a number from 1")
 
 
-def parse_learning_rates(text: str) -> tuple[float, ...]:
-    """Read learning rates separated by commas.
-
-    Examples
-    --------
-    >>> parse_learning_rates("0.001, 3e-3")
-    (0.001, 0.003)
-    """
-    rates = []
-    for word in text.split(","):
-        try:
-            rates.append(float(word))
-        except ValueError:
-            raise UsageError(
-                "E201", f"'{word.strip()}' is no learning rate", "write numbers such as 0.005"
-            ) from None
-    for rate in rates:
-        check_learning_rate(rate)
-    return _distinct("learning rate", tuple(rates))
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds separated by commas."""
-    try:
-        seeds = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
-    return _distinct("seed", seeds)
-
-
-def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]:
-    """Read a setting's name and values, ``name:value,value``; none from an empty text.
-
-    Examples
-    --------
-    >>> parse_vary("rank:4,8", FinetuneSettings)
-    ('rank', (4, 8))
-    >>> parse_vary("", FinetuneSettings)
-    ('', ())
-    """
-    if not text:
-        return "", ()
-    name, _, values = text.partition(":")
-    fixed = ("lr", "seed", "pivot", "at_distance", "stop_at_leak")
-    known = [f.name for f in fields(kind) if f.name not in fixed]
-    if name not in known or not values:
-        raise UsageError(
-            "E218",
-            f"'{text}' varies nothing that this stage has",
-            f"write name:value,value with one of {', '.join(known)}",
-        )
-    number = type(getattr(kind, name))
-    try:
-        return name, _distinct(name, tuple(number(word) for word in values.split(",")))
-    except ValueError:
-        raise UsageError(
-            "E218", f"'{values}' are no values of {name}", f"write numbers, e.g. {name}:1,2"
-        ) from None
-
-
-def halved(steps: int, count: int) -> tuple[int, ...]:
-    """Numbers of steps that double up to ``steps``: places along one training's curve.
-
-    Examples
-    --------
-    >>> halved(1000, 7)
-    (16, 31, 62, 125, 250, 500, 1000)
-    >>> halved(3, 7)
-    (1, 2, 3)
-    """
-    return tuple(sorted({max(1, round(steps / 2**i)) for i in range(count)}))
-
-
-def parse_pivots(text: str) -> tuple[str, ...]:
-    """Read run ids separated by commas."""
-    return _distinct("pivot", tuple(word.strip() for word in text.split(",")))
-
-
-def experiments(
-    lrs: Sequence[float],
-    seeds: Sequence[int],
-    vary: tuple[str, Sequence[float | str]],
-    common: Settings,
-) -> list[Settings]:
-    """Every combination of a sweep's values, in ``common`` settings; learning rates run fastest."""
-    name, values = vary
-    changes: list[dict[str, Any]] = [{name: v} for v in values] or [{}]
-    others = [replace(common, **change) for change in changes]
-    return [replace(o, lr=lr, seed=seed) for o in others for seed in seeds for lr in lrs]
-
-
-def label(settings: TrainSettings, varied: str = "") -> str:
-    """Name an experiment: ``"lr=0.005 seed=0"``, and the varied setting if there is one."""
-    value = getattr(settings, varied) if varied else ""
-    shown = value[:8] if isinstance(value, str) else f"{value:g}"
-    extra = f" {varied}={shown}" if varied else ""
-    return f"lr={settings.lr:g} seed={settings.seed}{extra}"
-
-
-def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
-    return values
-
-
 def check_learning_rate(lr: float) -> None:
     """Raise ``UsageError`` unless ``lr`` is finite and above 0."""
     if not (math.isfinite(lr) and lr > 0):
@@ -255,3 +175,13 @@ def check_learning_rate(lr: float) -> None:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise UsageError("E202", f"{name} is {value}", f"use an integer from {least}")
+
+
+def _from_zero(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise UsageError("E202", f"{name} is {value}", "use a number from 0, which is off")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError("E202", f"{name} is '{value}'", f"use one of {', '.join(known)}")

@@ -16,8 +16,41 @@ from pti_pipeline.settings import TrainSettings
 PATIENCE = 50
 """Steps over which the loss must beat that of predicting nothing."""
 
-Loss = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""``loss(step, part)``: losses of the experiments in ``part``, and those of predicting nothing."""
+
+@dataclass(frozen=True)
+class Losses:
+    """Of K experiments at one step; every tensor has the shape (K,).
+
+    Attributes
+    ----------
+    own : Tensor
+        Of their pictures.
+    nothing : Tensor
+        What ``own`` would be if they predicted nothing.
+    term : Tensor
+        Of the regularizer.
+    weight : Tensor
+        Of ``term``, beside 1 for ``own``.
+    """
+
+    own: Tensor
+    nothing: Tensor
+    term: Tensor
+    weight: Tensor
+
+    @classmethod
+    def plain(cls, own: Tensor, nothing: Tensor) -> Losses:
+        """Losses without a regularizer."""
+        return cls(own, nothing, torch.zeros_like(own), torch.zeros_like(own))
+
+    @property
+    def total(self) -> Tensor:
+        """What is descended."""
+        return self.own + self.weight * self.term
+
+
+Loss = Callable[[int, slice], Losses]
+"""``loss(step, part)``: losses of the experiments in ``part``."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +61,8 @@ class Record:
     ----------
     step : int
         Number of updates done, from 1.
-    loss : Tensor
-        Before the update.
+    loss, term : Tensor
+        Before the update: of the pictures, and of the regularizer.
     lr : Tensor
         Learning rate applied.
     alive : Tensor of bool
@@ -40,6 +73,7 @@ class Record:
 
     step: int
     loss: Tensor
+    term: Tensor
     lr: Tensor
     alive: Tensor
     going: Tensor
@@ -142,8 +176,8 @@ def optimise(
         Updated in place.
     loss : callable
         ``loss(step, part)`` gives the losses of the experiments in the slice ``part`` at update
-        ``step`` (from 0), and the losses they would have if they predicted nothing. The losses'
-        sum is backpropagated, and no term of it mixes experiments.
+        ``step`` (from 0). The sum of their totals is backpropagated, and no term of it mixes
+        experiments.
     lr : Tensor, shape (K,)
     steps : int
     clip : Tensor, shape (K,), or float
@@ -175,25 +209,24 @@ def optimise(
     parts: Sequence[slice] = memory.passes(len(lr), lambda part: loss(0, part), lr.device)
     for step in range(steps):
         descend = partial(_descend, parameters, loss, step)
-        parts, (losses, nothing, gradients) = memory.halving(parts, descend)
-        going = alive & watch.alive(step, losses, nothing) & ~stop
+        parts, ((own, nothing, term), gradients) = memory.halving(parts, descend)
+        going = alive & watch.alive(step, own, nothing) & ~stop
         moved = optimizer.step(gradients, going)
         if settle is not None:
             moved = moved & settle()
         alive = alive & (moved | stop)
-        yield Record(step + 1, losses, lr, alive, moved)
+        yield Record(step + 1, own, term, lr, alive, moved)
 
 
 def _descend(
     parameters: Sequence[Tensor], loss: Loss, step: int, parts: Sequence[slice]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Losses, losses of predicting nothing, and gradients of all experiments, part by part."""
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Losses of all experiments (own, nothing, term) and gradients, part by part."""
     answers, total = [], list[Tensor]()
     for part in parts:
-        losses, nothing = loss(step, part)
-        gradients = torch.autograd.grad(losses.sum(), parameters)
+        losses = loss(step, part)
+        gradients = torch.autograd.grad(losses.total.sum(), parameters)
         # an experiment's gradient is zero in every part but its own
         total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
-        answers.append((losses.detach(), nothing.detach()))
-    all_losses, all_nothing = map(torch.cat, zip(*answers, strict=True))
-    return all_losses, all_nothing, total
+        answers.append([a.detach() for a in (losses.own, losses.nothing, losses.term)])
+    return [torch.cat(values) for values in zip(*answers, strict=True)], total

@@ -10,11 +10,13 @@ from torch import Tensor
 from pti_pipeline import distance, lora
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.holding import Rows, beside, gather
 from pti_pipeline.inversion import Moment
-from pti_pipeline.losses import pack_losses
+from pti_pipeline.losses import denoising_loss
 from pti_pipeline.pivot import Pivot, attached
+from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
-from pti_pipeline.training import bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, optimise, rates
 
 
 @torch.no_grad()
@@ -38,6 +40,7 @@ def finetune(
     material: Material,
     pivots: Sequence[Pivot],
     experiments: Sequence[FinetuneSettings],
+    regularizations: Sequence[Regularization] = (),
     stop: Tensor | None = None,
 ) -> Iterator[Moment]:
     """Train the LoRAs of ``adapter``; the pivots and the base stay as they are.
@@ -52,7 +55,10 @@ def finetune(
     pivots : sequence of Pivot, length K
         Frozen: prompts are encoded once for each. Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
-        May differ in learning rate, clipping, seed and bound on the distance.
+        May differ in learning rate, clipping, seed, weight of the regularizer and bound on the
+        distance.
+    regularizations : sequence of Regularization, length K, optional
+        What a regularizer adds to each; nothing by default.
     stop : Tensor of bool, shape (K,), optional
         See :func:`pti_pipeline.training.optimise`.
 
@@ -67,21 +73,37 @@ def finetune(
     layers = list(adapter.layers.values())
     scale, weights = layers[0].scale, lora.base_norm(adapter)
 
-    def loss(step: int, part: slice) -> tuple[Tensor, Tensor]:
+    regularizations = regularizations or [Regularization()] * len(seeds)
+    draws = [r.rows for r in regularizations if r.rows]
+    weight = states.new_tensor([e.reg_weight * e.reg_every for e in experiments])
+    if not weight.any():
+        draws = []  # no weight is no term, and no rows that cost
+
+    def loss(step: int, part: slice) -> Losses:
+        k, held = len(seeds[part]), draws and step % first.reg_every == 0
         batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        with lora.only(adapter, part):
-            condition = states[row_pivots[part].flatten(), batch.prompts]
-            prediction = base.predict(noisy, batch.timesteps, condition)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
-        return pack_losses(prediction, target, len(seeds[part]))
+        condition = states[row_pivots[part].flatten(), batch.prompts]
+        rows = Rows(noisy, batch.timesteps, condition, target, noisy.new_ones(len(noisy)))
+        if held:
+            rows = beside(rows, gather(draws[part], seeds[part], step), k)
+        with lora.only(adapter, part):
+            answers = base.predict(rows.noisy, rows.timesteps, rows.states)
+        losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
+        nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1)).mean(1)
+        own = losses[:, : first.batch_size].mean(1)
+        if not held:
+            return Losses.plain(own, nothing)
+        return Losses(own, nothing, losses[:, first.batch_size :].mean(1), weight[part])
 
     def weights_now() -> distance.Layers:
         return distance.by_shape(
             [la.down.detach() for la in layers], [la.up.detach() for la in layers]
         )
 
-    bound, project = bounds(experiments, adapter.parameters[0]), first.at_distance == "project"
+    bound = bounds(experiments, adapter.parameters[0])
+    project = first.at_distance == "project" or regularizations[0].ball
     stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
 
     @torch.no_grad()
@@ -96,7 +118,7 @@ def finetune(
     lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
-    before = weights_now()
+    before, term = weights_now(), torch.zeros_like(lr)
     for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, stop):
         now = weights_now()
         path = path + distance.lora_step_norm(now, before, scale)
@@ -105,6 +127,9 @@ def finetune(
         if not project:
             stop |= travelled >= bound
         metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
+        if draws:  # between two of its steps, what it was
+            term = record.term if (record.step - 1) % first.reg_every == 0 else term
+            metrics["train/regularizer"] = term
         derived = distance.derived(travelled, path, nominal, size)
         derived |= {"train/lr": record.lr, "distance/relative": travelled / weights}
         yield Moment(record.step, metrics, derived, record.alive, record.going)

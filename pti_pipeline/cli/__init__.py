@@ -29,7 +29,8 @@ from pti_pipeline.cli.results import evaluate, generate, register, report, selec
 from pti_pipeline.cli.stages import finetune, invert, pack, sweep
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
-from pti_pipeline.settings import STEPS, parse_learning_rates, parse_seeds
+from pti_pipeline.settings import STEPS
+from pti_pipeline.values import parse_learning_rates, parse_seeds
 
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

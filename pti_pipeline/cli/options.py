@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from pti_pipeline.settings import AT_DISTANCE, STEPS, BaseSettings, WatchSettings
+from pti_pipeline.settings import (
+    AT_DISTANCE,
+    REG_LATENTS,
+    REG_TIMESTEPS,
+    STEPS,
+    BaseSettings,
+    WatchSettings,
+)
 
 EXAMPLE = "examples/mochi"
 """The demo's pictures."""
@@ -100,6 +107,45 @@ def stopping(command: Command) -> Command:
     )
 
 
+def regularizing(command: Command) -> Command:
+    """Add the options that keep a tuning near the base model."""
+    return _wrapped(
+        command,
+        option(
+            "reg-bank",
+            256,
+            "Answers of the base model, computed once, that it draws from; 0: asked at each step.",
+            type=click.IntRange(0),
+        ),
+        option(
+            "reg-timesteps",
+            "even",
+            "Its weight by timestep: even, or noisy, in proportion to it.",
+            type=click.Choice(REG_TIMESTEPS),
+        ),
+        option(
+            "reg-latents",
+            "base",
+            "What it looks at: samples of the base model, or the training pictures.",
+            type=click.Choice(REG_LATENTS),
+        ),
+        option(
+            "kappa",
+            0.5,
+            "Of locality: radius around the pivot, in distances from initializer to pivot.",
+            type=float,
+        ),
+        option("reg-every", 1, "Steps between two that take it.", type=click.IntRange(1)),
+        option("reg-weight", 1.0, "Weight of its loss, beside 1 for the pictures'.", type=float),
+        option(
+            "regularizer",
+            "none",
+            "none, locality, class-preservation, prior-preservation, timestep-rank, or weight-ball "
+            "(of radius --until-distance).",
+        ),
+    )
+
+
 def watching(command: Command) -> Command:
     """Add the options that say what is shown of a training under way."""
     return _wrapped(
@@ -141,6 +187,12 @@ def subject(command: Command) -> Command:
 def base_settings(o: dict[str, Any]) -> BaseSettings:
     """Settings of :func:`place`'s options."""
     return BaseSettings(o["base"], o["device"], o["precision"])
+
+
+def regularizer_settings(o: dict[str, Any]) -> dict[str, Any]:
+    """Settings of :func:`regularizing`'s options, as a tuning has them."""
+    names = ("weight", "every", "latents", "timesteps", "bank")
+    return {k: o[k] for k in ("regularizer", "kappa", *(f"reg_{name}" for name in names))}
 
 
 def watch_settings(o: dict[str, Any]) -> WatchSettings:

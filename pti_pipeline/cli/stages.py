@@ -14,6 +14,8 @@ from pti_pipeline.cli.options import (
     find_folder,
     option,
     place,
+    regularizer_settings,
+    regularizing,
     stopping,
     study,
     subject,
@@ -21,10 +23,8 @@ from pti_pipeline.cli.options import (
     watch_settings,
     watching,
 )
-from pti_pipeline.settings import (
-    FinetuneSettings,
-    InvertSettings,
-    TrainSettings,
+from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
+from pti_pipeline.values import (
     experiments,
     parse_learning_rates,
     parse_pivots,
@@ -70,13 +70,14 @@ def invert(**o: Any) -> None:
 @watching
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@regularizing
 @option("seed", 0, "Of every draw.", type=int)
 @place
 @study
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")}
+    own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")} | regularizer_settings(o)
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 
@@ -99,6 +100,7 @@ def finetune(**o: Any) -> None:
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@regularizing
 @executing
 @place
 @study
@@ -118,7 +120,8 @@ def sweep(**o: Any) -> None:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
         pivots = parse_pivots(o["pivot"])
-        common = FinetuneSettings(**shared, pivot=pivots[0], rank=o["rank"], alpha=o["alpha"])
+        own = {"rank": o["rank"], "alpha": o["alpha"], **regularizer_settings(o)}
+        common = FinetuneSettings(**shared, pivot=pivots[0], **own)
         subject = {"images": ""}
     lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
     vary: tuple[str, Sequence[float | str]] = parse_vary(o["vary"], type(common))

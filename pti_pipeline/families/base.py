@@ -53,6 +53,9 @@ class BaseModel(Protocol):
     def vocabulary(self) -> Tensor:
         """The frozen embedding table, shape (V, H)."""
 
+    def words(self) -> Tensor:
+        """Embeddings of the vocabulary's whole words of three letters or more, shape (W, H)."""
+
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
@@ -14,20 +15,27 @@ import diffusers
 import torch
 import transformers
 from diffusers import StableDiffusionPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
-from pti_pipeline.lora import PREFIX
+from pti_pipeline.lora import OURS, PREFIX
 
 diffusers.utils.logging.disable_progress_bar()
 diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
+
+OUR_KEY = "pti"
+"""Key of a LoRA file's metadata for what peft's config does not know."""
+WORD = re.compile(r"[a-z]{3,}</w>")
+"""How CLIP's vocabulary writes a whole word."""
 
 
 def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
@@ -103,6 +111,12 @@ class StableDiffusion:
         return table
 
     @torch.no_grad()
+    def words(self) -> Tensor:
+        """Embeddings of the vocabulary's whole words of three letters or more, shape (W, H)."""
+        pieces = self.tokenizer.get_vocab().items()
+        words = sorted(row for piece, row in pieces if WORD.fullmatch(piece))
+        return self.vocabulary()[torch.tensor(words, device=self.device)]
+
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
         scale = self.vae.config.scaling_factor
@@ -187,14 +201,17 @@ class StableDiffusion:
         StableDiffusionPipeline.save_lora_weights(
             folder,
             unet_lora_layers=convert_state_dict_to_diffusers(plain),
-            unet_lora_adapter_metadata=dict(metadata),
+            unet_lora_adapter_metadata={k: v for k, v in metadata.items() if k not in OURS},
         )
+        if ours := {k: v for k, v in metadata.items() if k in OURS}:
+            _add_metadata(folder / LORA_WEIGHT_NAME_SAFE, {OUR_KEY: json.dumps(ours)})
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
-                facts = json.loads((file.metadata() or {})["lora_adapter_metadata"])
+                written = file.metadata() or {}
+                facts = json.loads(written["lora_adapter_metadata"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
             raise ModelError(
@@ -202,7 +219,8 @@ class StableDiffusion:
             ) from error
         state = convert_unet_state_dict_to_peft(tensors)
         plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
-        return plain, {k.removeprefix("unet."): v for k, v in facts.items()}
+        facts = {k.removeprefix("unet."): v for k, v in facts.items()}
+        return plain, facts | json.loads(written.get(OUR_KEY, "{}"))
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
@@ -212,6 +230,13 @@ class StableDiffusion:
         cumulative = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         signal, spread = cumulative.sqrt(), (1 - cumulative).sqrt()
         return signal[:, None, None, None], spread[:, None, None, None]
+
+
+def _add_metadata(path: Path, more: Mapping[str, str]) -> None:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        known = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {**known, **more})
 
 
 def _fingerprint(parts: Sequence[nn.Module]) -> str:

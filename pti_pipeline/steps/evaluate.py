@@ -111,4 +111,4 @@ def _load(runs: Sequence[Found], base: BaseModel) -> Case:
 
 def _shape(run: Found) -> tuple[str, ...]:
     """Return what runs must have in common to be drawn in one batch."""
-    return tuple(run.params.get(key, "") for key in ("vectors", "rank", "alpha"))
+    return tuple(run.params.get(key, "") for key in ("vectors", "rank", "alpha", "regularizer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,29 +14,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import lora
-from pti_pipeline.batches import prepare
+from pti_pipeline.batches import Material, prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import Subject, load_subject
-from pti_pipeline.errors import DivergedError, ModelError, UsageError
+from pti_pipeline.data import Subject, load_subject, prompts_for
+from pti_pipeline.errors import DivergedError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.pivot import load_pivot, placeholder_tokens
+from pti_pipeline.holding import Ground
+from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
 from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import build_probe, encode_probe, read
+from pti_pipeline.regularizers import Regularization
+from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
     TARGETS,
     BaseSettings,
     FinetuneSettings,
     SampleSettings,
     WatchSettings,
-    label,
 )
-from pti_pipeline.tracking.find import Found, fetch, get_run
+from pti_pipeline.steps.pivot_runs import check_base, find_pivots
+from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.runs import Run
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
+from pti_pipeline.values import label
 from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
@@ -74,25 +79,14 @@ def prepare_finetuning(
     ------
     UsageError, DataError, ModelError
         If a run holds no pivot, the base is another, the pivots differ in more than their values,
-        or pictures can't be read.
+        pictures can't be read, or there is no such regularizer.
     """
-    inversions = {name: _pivot_run(name) for name in dict.fromkeys(e.pivot for e in experiments)}
-    if len({found.id for found in inversions.values()}) < len(inversions):
-        raise UsageError("E202", "a pivot is there twice", "name each pivot once")
+    for name in dict.fromkeys(e.regularizer for e in experiments):
+        find_regularizer(name)
+    inversions = find_pivots([e.pivot for e in experiments])
     base = load(where.base, where.device, where.precision)
+    check_base(base, inversions.values())
     first = next(iter(inversions.values()))
-    for found in inversions.values():
-        if base.fingerprint != found.tags["pti.base_fingerprint"]:
-            raise ModelError(
-                "E404",
-                f"the pivot was inverted on base '{found.tags['pti.base']}', not on '{where.base}'",
-                f"use --base {found.tags['pti.base']}",
-            )
-        if _kind(found) != _kind(first):
-            names, what = f"'{first.name}' and '{found.name}'", _difference(found, first)
-            raise UsageError(
-                "E221", f"the pivots {names} differ in {what}", "tune them in sweeps of their own"
-            )
     folder = images or Path(first.tags["pti.images"])
     return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
 
@@ -154,12 +148,13 @@ def run_finetunings(
         pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
         token, vectors = pivots[0].token, torch.stack([p.embedding for p in pivots])
         material = prepare(base, ready.subject, placeholder_tokens(token, vectors.shape[1]))
+        seeds = [e.seed for e in shared.trained]
+        adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
+        terms = _regularizations(ready, adapter, material, pivots, first)
         with open_runs(names, params, tags, not sweep) as runs:
-            seeds = [e.seed for e in shared.trained]
-            adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
             who = Characters(token, vectors)
             stop = torch.zeros(len(seeds), dtype=torch.bool, device=base.device)
-            tuned = finetune(base, adapter, material, pivots, shared.trained, stop)
+            tuned = finetune(base, adapter, material, pivots, shared.trained, terms, stop)
             learned: dict[int, dict[str, Tensor]] = {}
 
             def keep(_: Sequence[Run], step: int) -> None:
@@ -179,6 +174,24 @@ def run_finetunings(
                     "use a smaller learning rate",
                 )
             return [run.id for run in runs]
+
+
+def _regularizations(
+    ready: Finetuning,
+    adapter: lora.Adapter,
+    material: Material,
+    pivots: Sequence[Pivot],
+    settings: FinetuneSettings,
+) -> list[Regularization]:
+    """What the regularizer adds to each experiment, made once for each pivot."""
+    texts = chain.from_iterable(prompts_for(ready.subject, pivots[0].token))
+    prompts = tuple(dict.fromkeys(text.replace(pivots[0].token, "{}") for text in texts))
+    regularize = find_regularizer(settings.regularizer)
+    made = {
+        id(p): regularize(Ground(ready.base, adapter, p, prompts, material, settings))
+        for p in pivots
+    }
+    return [made[id(p)] for p in pivots]
 
 
 def _views(
@@ -216,31 +229,6 @@ def _views(
     return [*views, metric_view(marks, shared, probed)]
 
 
-def _kind(inversion: Found) -> dict[str, str]:
-    """Return what the pivots of one pass must have in common."""
-    return {
-        "token": inversion.tags["pti.token"],
-        "initializer": inversion.tags["pti.initializer"],
-        "pictures": inversion.tags["pti.data_fingerprint"],
-        "vectors": inversion.params["vectors"],
-    }
-
-
-def _difference(one: Found, other: Found) -> str:
-    a, b = _kind(one), _kind(other)
-    return ", ".join(name for name in a if a[name] != b[name])
-
-
-def _pivot_run(run_id: str) -> Found:
-    found = get_run(run_id)
-    found = get_run(found.tags.get("pti.choice", found.id))
-    if found.tags.get("pti.step") != "invert":
-        raise UsageError(
-            "E211", f"run '{found.name}' ({run_id}) is no inversion", "give a run of invert"
-        )
-    return found
-
-
 def _keep(
     run: Run,
     base: BaseModel,
@@ -249,8 +237,9 @@ def _keep(
     pivot_file: Path,
 ) -> None:
     """Log the LoRA, and the pivot's own file."""
-    config = adapter.config
+    config, timesteps = adapter.config, base.timesteps if adapter.hooks else 0
     facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
+    facts |= {"timestep_rank": timesteps} if timesteps else {}
     with TemporaryDirectory() as folder:
         base.save_lora(state, facts, Path(folder))
         run.log_artifact(Path(folder) / LORA_FILE, "lora")

@@ -10,13 +10,14 @@ from pathlib import Path
 from pti_pipeline.errors import PtiError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
-from pti_pipeline.settings import BaseSettings, SampleSettings, halved, parse_learning_rates
+from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.executors import workers
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.values import halved, parse_learning_rates
 
 CHECKPOINTS = 7
 """Places along one run's curve."""

@@ -15,6 +15,7 @@ from pti_pipeline.studies.executors import run_local, run_ray, workers
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.find import get_run, members
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.values import shown
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         axes["pivot"] = ",".join(
             dict.fromkeys(cast("FinetuneSettings", e).pivot for e in experiments)
         )
+        names = ("regularizer", "reg_weight", "reg_every", "kappa")
+        axes |= {name: getattr(first, name) for name in names if name != varied}
     if varied not in ("", "pivot"):
-        values = dict.fromkeys(getattr(e, varied) for e in experiments)
-        axes["vary"] = f"{varied}:{','.join(f'{v:g}' for v in values)}"
+        values = dict.fromkeys(shown(getattr(e, varied)) for e in experiments)
+        axes["vary"] = f"{varied}:{','.join(values)}"
     return axes

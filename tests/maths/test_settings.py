@@ -3,14 +3,8 @@ import math
 import pytest
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import (
-    FinetuneSettings,
-    InvertSettings,
-    SampleSettings,
-    parse_learning_rates,
-    parse_seeds,
-    parse_vary,
-)
+from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings
+from pti_pipeline.values import parse_learning_rates, parse_seeds, parse_vary
 
 
 @pytest.mark.parametrize("text", ["abc", "", "0.1,,0.2", "0", "-1", "nan", "inf", "0.1;touch X"])

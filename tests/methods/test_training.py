@@ -11,7 +11,7 @@ from pti_pipeline.errors import ResourceError
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
-from pti_pipeline.training import FlatAdam, optimise
+from pti_pipeline.training import FlatAdam, Losses, optimise
 from pti_pipeline.tuning import finetune
 
 EVERYONE = torch.tensor([True, True])
@@ -55,9 +55,8 @@ def test_clipping_is_torchs_for_each_experiment_apart():
 
 
 def quadratic(p, nothing=99.0):
-    return lambda step, part: (
-        (p[part] ** 2).sum(1),
-        torch.full((len(p[part]),), nothing).to(p.dtype),
+    return lambda step, part: Losses.plain(
+        (p[part] ** 2).sum(1), torch.full((len(p[part]),), nothing).to(p.dtype)
     )
 
 
@@ -84,7 +83,8 @@ def test_an_experiment_that_diverges_is_frozen_and_the_others_end_the_same(where
         p = torch.linspace(1, 2, 12).reshape(3, 4)
 
         def loss(step, part, p=p, ill=ill):
-            value, nothing = quadratic(p)(step, part)
+            losses = quadratic(p)(step, part)
+            value, nothing = losses.own, losses.nothing
             if ill and step >= 7 and where == "loss":
                 value = value * torch.tensor([1, math.nan, 1])
             if ill and step >= 7 and where == "gradient":  # finite, with an infinite slope
@@ -92,7 +92,7 @@ def test_an_experiment_that_diverges_is_frozen_and_the_others_end_the_same(where
                 value = value + slope * torch.tensor([0, 1, 0])
             if where == "patience":
                 nothing = torch.tensor([99.0, 0.01 if ill and step else 99.0, 99.0])
-            return value, nothing
+            return Losses.plain(value, nothing)
 
         def sound(ill=ill, after=after):
             return torch.tensor([True, not (ill and where == "sound" and len(after) >= 7), True])

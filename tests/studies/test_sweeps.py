@@ -14,20 +14,14 @@ from mlflow import MlflowClient
 
 from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.pivot import load_pivot
-from pti_pipeline.settings import (
-    BaseSettings,
-    FinetuneSettings,
-    InvertSettings,
-    WatchSettings,
-    experiments,
-    parse_vary,
-)
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, WatchSettings
 from pti_pipeline.studies import executors
 from pti_pipeline.studies import sweep as sweeps
 from pti_pipeline.studies.executors import run_ray
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.studies.sweep import Executor, sweep
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
+from pti_pipeline.values import experiments, parse_vary
 
 
 @pytest.fixture
@@ -116,6 +110,29 @@ def test_tunings_around_several_pivots_share_a_pass(whole, monkeypatch, tmp_path
             for r in (mine, inversion)
         )
         assert torch.equal(ours, theirs)
+
+
+def test_weights_of_a_regularizer_share_a_pass_and_regularizers_do_not(whole, monkeypatch):
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    near = members(get_run(sweep(whole, Executor())))[0]
+    common = FinetuneSettings(
+        0.01, steps=3, batch_size=2, pivot=near.id, reg_bank=4, reg_latents="training"
+    )
+    packs = {"regularizer:none,locality": "1/2 2/2", "reg_weight:0.1,10": "1/1 1/1"}
+    for text, names in packs.items():
+        vary = parse_vary(text, FinetuneSettings)
+        held = replace(common, regularizer="class-preservation")
+        runs = tuple(experiments((0.01,), (0,), vary, held))
+        pack = tuned_around([near.id], whole, varied=vary[0])
+        summary = get_run(sweep(replace(pack, experiments=runs), Executor()))
+        found = members(summary)
+        assert sorted(m.tags["pti.pack"] for m in found) == names.split()
+        assert summary.params["vary"] == text
+        for member in found:
+            with_term = member.params["regularizer"] != "none"
+            assert ("train/regularizer" in member.metrics) == with_term
+        assert {m.name.rsplit("=")[-1] for m in found} == set(text.partition(":")[2].split(","))
+        assert found[0].params["kappa"] == "0.5" and found[0].params["reg_every"] == "1"
 
 
 def test_pivots_of_different_tokens_or_lengths_do_not_share_a_pass(whole):

@@ -1,0 +1,171 @@
+"""Rows beside a training's own, at which a model's answers are held where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from pti_pipeline import lora
+from pti_pipeline.batches import Material
+from pti_pipeline.characters import class_word, encode
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.pivot import Pivot
+from pti_pipeline.randomness import generator
+from pti_pipeline.sampling import sample
+from pti_pipeline.settings import FinetuneSettings, SampleSettings
+
+ROWS = 64
+"""Rows of one pass."""
+
+Draw = Callable[[int, int], "Rows"]
+"""``draw(seed, step)``: rows of one experiment at one step."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a regularizer works on.
+
+    Attributes
+    ----------
+    base : BaseModel
+    adapter : Adapter
+        The LoRAs under training, attached to the base.
+    pivot : Pivot
+    prompts : tuple of str
+        Those of the training, ``{}`` in place of the token.
+    material : Material
+        The pictures.
+    settings : FinetuneSettings
+    """
+
+    base: BaseModel
+    adapter: lora.Adapter
+    pivot: Pivot
+    prompts: tuple[str, ...]
+    material: Material
+    settings: FinetuneSettings
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a denoiser is asked, and what it should answer.
+
+    Attributes
+    ----------
+    noisy : Tensor, shape (n, C, h, w)
+    timesteps : Tensor, shape (n,), int64
+    states : Tensor, shape (n, L, H)
+        Token states of each row's prompt.
+    target : Tensor, shape (n, C, h, w)
+    weights : Tensor, shape (n,)
+        Of each row's loss.
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
+    states: Tensor
+    target: Tensor
+    weights: Tensor
+
+    def take(self, index: Tensor) -> Rows:
+        """Rows of an index."""
+        return Rows(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
+    """Rows at which the model's answers are held.
+
+    Parameters
+    ----------
+    ground : Ground
+    states : Tensor, shape (P, L, H)
+        Token states of prompts.
+    answers : bool
+        Whether the target is the base model's own answer; else it is the noise (or velocity).
+
+    Returns
+    -------
+    callable
+        ``rows(seed, step)``, as many as a batch has. Of a bank that is drawn once, the same for
+        every experiment of a sweep, or anew at each step.
+    """
+    size, bank = ground.settings.batch_size, ground.settings.reg_bank
+    with lora.disabled(ground.adapter):
+        samples = _drawn(ground, states) if ground.settings.reg_latents == "base" else None
+
+    def fresh(source: torch.Generator, count: int) -> Rows:
+        rows = _noised(ground, states, samples, source, count)
+        return replace(rows, target=_ask(ground, rows)) if answers else rows
+
+    if not bank:
+        return lambda seed, step: fresh(generator(seed, "regularizer", step), size)
+    known = fresh(generator(0, "regularizer/bank", 0), bank)
+
+    def pick(seed: int, step: int) -> Rows:
+        source = generator(seed, "regularizer", step)
+        return known.take(torch.randint(bank, (size,), generator=source).to(ground.base.device))
+
+    return pick
+
+
+def _drawn(ground: Ground, states: Tensor) -> Tensor:
+    """Latents of a sample of the base model for each of P prompts' states."""
+    base, how = ground.base, SampleSettings()
+    negative = encode(base, class_word(), [""])[0, 0]
+    pictures = [
+        sample(base, part[None], negative, [int(i) for i in index], how.steps, how.guidance)[0]
+        for index in torch.arange(len(states)).split(ROWS)
+        for part in [states[index.to(states.device)]]
+    ]
+    return base.encode_images(torch.cat(pictures))[0]
+
+
+def _noised(
+    ground: Ground, states: Tensor, samples: Tensor | None, source: torch.Generator, count: int
+) -> Rows:
+    """Draw prompts, latents (each prompt's sample, or any picture), timesteps and noise."""
+    base, material = ground.base, ground.material
+    prompts = torch.randint(len(states), (count,), generator=source).to(base.device)
+    pictures = torch.randint(len(material.mean), (count,), generator=source).to(base.device)
+    times = torch.randint(base.timesteps, (count,), generator=source).to(base.device)
+    shape = (count, *material.mean.shape[1:])
+    noise, posterior = (torch.randn(shape, generator=source).to(base.device) for _ in range(2))
+    if samples is None:
+        latents = material.mean[pictures] + material.spread[pictures] * posterior
+    else:
+        latents = samples[prompts]
+    late = ground.settings.reg_timesteps == "noisy"
+    weights = 2 * times / base.timesteps if late else torch.ones_like(times)
+    noisy, target = base.add_noise(latents, noise, times), base.target(latents, noise, times)
+    return Rows(noisy, times, states[prompts], target, weights.to(noisy.dtype))
+
+
+@torch.no_grad()
+def _ask(ground: Ground, rows: Rows) -> Tensor:
+    """Answers of the base model itself: of the denoiser with its LoRAs off."""
+    parts = torch.arange(len(rows.noisy), device=rows.noisy.device).split(ROWS)
+    with lora.disabled(ground.adapter):
+        asked = [rows.take(index) for index in parts]
+        return torch.cat([ground.base.predict(r.noisy, r.timesteps, r.states) for r in asked])
+
+
+def gather(draws: Sequence[Draw], seeds: Sequence[int], step: int) -> Rows:
+    """Rows of K experiments, experiment-major; those of equal seed and pivot see the same."""
+    pairs = list(zip(draws, seeds, strict=True))
+    drawn = {pair: pair[0](pair[1], step) for pair in dict.fromkeys(pairs)}
+    return Rows(
+        *(torch.cat([getattr(drawn[pair], f.name) for pair in pairs]) for f in fields(Rows))
+    )
+
+
+def beside(own: Rows, held: Rows, experiments: int) -> Rows:
+    """Put rows beside others: of each of K experiments, first its ``own``, then its ``held``."""
+
+    def joined(name: str) -> Tensor:
+        parts = (getattr(rows, name).unflatten(0, (experiments, -1)) for rows in (own, held))
+        return torch.cat([*parts], 1).flatten(0, 1)
+
+    return Rows(*(joined(f.name) for f in fields(Rows)))

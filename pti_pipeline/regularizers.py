@@ -1,0 +1,157 @@
+"""Regularizers: what keeps a tuning from giving up more of the base model than its subject asks.
+
+A new one is one function here and one line in :data:`REGULARIZERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pti_pipeline import lora
+from pti_pipeline.characters import Characters, class_word, encode, tokenized
+from pti_pipeline.errors import UsageError
+from pti_pipeline.holding import Draw, Ground, hold
+from pti_pipeline.pivot import Pivot, attached
+from pti_pipeline.randomness import generator
+
+PROMPTS = 48
+"""Prompts that answers are held at, each with a sample of the base model."""
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What a regularizer adds to a training.
+
+    Attributes
+    ----------
+    rows : callable, optional
+        ``rows(seed, step)``: rows beside the training's own, whose weighted loss is added.
+    ball : bool
+        Whether the LoRA is held within ``until_distance``.
+    """
+
+    rows: Draw | None = None
+    ball: bool = False
+
+
+def none(_: Ground) -> Regularization:
+    """Only the pictures, and only their loss."""
+    return Regularization()
+
+
+def locality(ground: Ground) -> Regularization:
+    r"""Answer like the base model around the pivot, after Roich et al. (2022, eq. 4).
+
+    In StyleGAN's W space the neighbour of a pivot lies on a ball around it, towards a random other
+    latent. Here words are the others: with the embedding :math:`e_p` of the pivot and :math:`e_z`
+    of a random word, prompts hold
+
+    .. math:: e_r = e_p + \alpha (e_z - e_p) / \|e_z - e_p\|, \quad
+              \alpha = \kappa \|e_p - e_{init}\|
+
+    in the token's place, and the loss is the mean squared difference of the answers.
+    """
+    base, pivot = ground.base, ground.pivot
+    vectors = neighbours(pivot, base.words().cpu().float(), ground.settings.kappa, PROMPTS)
+    who = Characters(pivot.token, vectors.to(base.device))
+    ids = tokenized(base, who, ground.prompts)
+    with torch.no_grad(), attached(base.text_encoder, who.vectors):
+        states = base.condition(ids[torch.arange(PROMPTS) % len(ids)])
+    return Regularization(hold(ground, states))
+
+
+def class_preservation(ground: Ground) -> Regularization:
+    """Answer like the base model to the class word.
+
+    What kohya's trainer, OneTrainer, SimpleTuner and ai-toolkit call output or prior preservation.
+    """
+    return Regularization(hold(ground, _class_states(ground)))
+
+
+def prior_preservation(ground: Ground) -> Regularization:
+    """Go on learning pictures of the class, drawn by the base model (Ruiz et al. 2023, eq. 2).
+
+    The target is the noise itself, as for the training's own pictures.
+    """
+    ground = replace(ground, settings=replace(ground.settings, reg_latents="base"))
+    return Regularization(hold(ground, _class_states(ground), answers=False))
+
+
+def weight_ball(_: Ground) -> Regularization:
+    """Hold the LoRA within ``until_distance``, by projection (Gouk et al. 2021)."""
+    return Regularization(ball=True)
+
+
+def timestep_rank(ground: Ground) -> Regularization:
+    """Learn from noisier pictures with fewer ranks (T-LoRA, Soboleva et al. 2025).
+
+    Layouts are decided where it is noisiest.
+    """
+    lora.rank_by_timestep(ground.adapter, ground.base.timesteps)
+    return Regularization()
+
+
+Regularize = Callable[[Ground], Regularization]
+
+REGULARIZERS: dict[str, Regularize] = {
+    "none": none,
+    "locality": locality,
+    "class-preservation": class_preservation,
+    "prior-preservation": prior_preservation,
+    "weight-ball": weight_ball,
+    "timestep-rank": timestep_rank,
+}
+"""By the name that users write."""
+
+
+def find(name: str) -> Regularize:
+    """Regularizer of a name.
+
+    Raises
+    ------
+    UsageError
+        If there is none; it names those known.
+    """
+    if name not in REGULARIZERS:
+        what = f"no regularizer is called '{name}'"
+        raise UsageError("E232", what, f"use one of {', '.join(REGULARIZERS)}")
+    return REGULARIZERS[name]
+
+
+def neighbours(pivot: Pivot, words: Tensor, kappa: float, count: int) -> Tensor:
+    """Points on a ball around the pivot, each towards other words.
+
+    Parameters
+    ----------
+    pivot : Pivot
+        Of n vectors.
+    words : Tensor, shape (W, H)
+        Embeddings of words; n random ones make a direction.
+    kappa : float
+        Radius over the distance from initializer to pivot.
+    count : int
+
+    Returns
+    -------
+    Tensor, shape (count, n, H), float32
+        The norm is taken over all vectors, as PTI takes it over all of its layers' latents.
+    """
+    start = pivot.embedding
+    chosen = torch.randint(
+        len(words), (count, len(start)), generator=generator(0, "regularizer/words", 0)
+    )
+    away = words[chosen] - start
+    radius = kappa * (start - pivot.start).norm()
+    return start + radius * away / away.flatten(1).norm(dim=1)[:, None, None]
+
+
+def _class_states(ground: Ground) -> Tensor:
+    """Token states of the training's prompts with the class word, one for each sample."""
+    if not ground.pivot.initializer:
+        raise UsageError("E232", "this pivot has no class word", "invert with --initializer")
+    states = encode(ground.base, class_word(ground.pivot.initializer), ground.prompts)[0]
+    return states[torch.arange(PROMPTS) % len(states)]

@@ -1,0 +1,124 @@
+"""Several values at once, as a user writes them: learning rates, seeds, one setting's values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from pti_pipeline.errors import UsageError
+from pti_pipeline.settings import TrainSettings, check_learning_rate
+
+T = TypeVar("T")
+Settings = TypeVar("Settings", bound=TrainSettings)
+
+
+def parse_learning_rates(text: str) -> tuple[float, ...]:
+    """Read learning rates separated by commas.
+
+    Examples
+    --------
+    >>> parse_learning_rates("0.001, 3e-3")
+    (0.001, 0.003)
+    """
+    rates = []
+    for word in text.split(","):
+        try:
+            rates.append(float(word))
+        except ValueError:
+            raise UsageError(
+                "E201", f"'{word.strip()}' is no learning rate", "write numbers such as 0.005"
+            ) from None
+    for rate in rates:
+        check_learning_rate(rate)
+    return _distinct("learning rate", tuple(rates))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds separated by commas."""
+    try:
+        seeds = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
+    return _distinct("seed", seeds)
+
+
+def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]:
+    """Read a setting's name and values, ``name:value,value``; none from an empty text.
+
+    Examples
+    --------
+    >>> from pti_pipeline.settings import FinetuneSettings
+    >>> parse_vary("rank:4,8", FinetuneSettings)
+    ('rank', (4, 8))
+    >>> parse_vary("", FinetuneSettings)
+    ('', ())
+    """
+    if not text:
+        return "", ()
+    name, _, values = text.partition(":")
+    fixed = ("lr", "seed", "pivot", "at_distance", "stop_at_leak")
+    known = [f.name for f in fields(kind) if f.name not in fixed]
+    if name not in known or not values:
+        raise UsageError(
+            "E218",
+            f"'{text}' varies nothing that this stage has",
+            f"write name:value,value with one of {', '.join(known)}",
+        )
+    number = type(getattr(kind, name))
+    try:
+        return name, _distinct(name, tuple(number(word) for word in values.split(",")))
+    except ValueError:
+        raise UsageError(
+            "E218", f"'{values}' are no values of {name}", f"write numbers, e.g. {name}:1,2"
+        ) from None
+
+
+def halved(steps: int, count: int) -> tuple[int, ...]:
+    """Numbers of steps that double up to ``steps``: places along one training's curve.
+
+    Examples
+    --------
+    >>> halved(1000, 7)
+    (16, 31, 62, 125, 250, 500, 1000)
+    >>> halved(3, 7)
+    (1, 2, 3)
+    """
+    return tuple(sorted({max(1, round(steps / 2**i)) for i in range(count)}))
+
+
+def parse_pivots(text: str) -> tuple[str, ...]:
+    """Read run ids separated by commas."""
+    return _distinct("pivot", tuple(word.strip() for word in text.split(",")))
+
+
+def experiments(
+    lrs: Sequence[float],
+    seeds: Sequence[int],
+    vary: tuple[str, Sequence[float | str]],
+    common: Settings,
+) -> list[Settings]:
+    """Every combination of a sweep's values, in ``common`` settings; learning rates run fastest."""
+    name, values = vary
+    changes: list[dict[str, Any]] = [{name: v} for v in values] or [{}]
+    others = [replace(common, **change) for change in changes]
+    return [replace(o, lr=lr, seed=seed) for o in others for seed in seeds for lr in lrs]
+
+
+def shown(value: float | str) -> str:
+    """Write one value of a setting."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def label(settings: TrainSettings, varied: str = "") -> str:
+    """Name an experiment: ``"lr=0.005 seed=0"``, and the varied setting if there is one."""
+    value = shown(getattr(settings, varied)) if varied else ""
+    extra = f" {varied}={value[:8] if varied == 'pivot' else value}" if varied else ""
+    return f"lr={settings.lr:g} seed={settings.seed}{extra}"
+
+
+def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
+    return values
