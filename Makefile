@@ -4,7 +4,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 # A short study: 300 steps where the default is 1000, one seed, 128 samples.
-DEMO := -P steps=300 -P samples=128 -P edit_seeds=2 -P sample_every=150 -P probes=8
+DEMO := -P steps=300 -P seeds=0 -P samples=128 -P edit_seeds=2 -P sample_every=150 -P probes=8 \
+	-P reg_every=4
 
 .PHONY: help setup demo ui test test-all bench world clean
 

@@ -27,6 +27,8 @@ class Work:
     Attributes
     ----------
     trainings, steps, batch_size : int
+    regularized : int
+        Of the trainings, how many have as many rows again beside their own.
     pictures : int
         Of the training folder.
     probes : int
@@ -40,6 +42,7 @@ class Work:
     """
 
     trainings: int
+    regularized: int
     steps: int
     batch_size: int
     pictures: int
@@ -55,7 +58,8 @@ class Work:
 
     def forwards(self, how: SampleSettings) -> float:
         """Rows of the denoiser's forward pass, and what is worth as much."""
-        trained = self.trainings * self.steps * self.batch_size * (1 + BACKWARD)
+        rows = (self.trainings + self.regularized) * self.batch_size
+        trained = rows * self.steps * (1 + BACKWARD)
         probed = self.trainings * self.probes * self.pictures * KINDS * len(QUARTERS)
         return trained + probed + self.images * how.steps * 2  # with and without the prompt
 
@@ -91,7 +95,7 @@ def estimate(work: Work, row: float, how: SampleSettings, workers: int) -> str:
 
     Examples
     --------
-    >>> work = Work(8, 1000, 4, 6, 20, 11, 136, 32)
+    >>> work = Work(8, 0, 1000, 4, 6, 20, 11, 136, 32)
     >>> estimate(work, 0.003, SampleSettings(), 2)
     '8 trainings of 1000 steps and 1,880 pictures: about 5 minutes'
     """

@@ -39,7 +39,7 @@ def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
     if base.device.type == "cpu":
         cases = [single for case in cases for single in apart(case)]
     places = min(len(cases), _places(base))
-    if places == 1:
+    if places < 2:
         for case in cases:
             yield from measure(meter, case)
         return

@@ -40,6 +40,10 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+SEEDS = "0,1,2"
+"""Of a study, by default: how much a choice varies over seeds is part of the answer."""
+
+
 class Group(click.Group):
     """Tells a user's errors in one line, with their own exit code."""
 
@@ -68,6 +72,19 @@ def main() -> None:
 @option("inversion-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the inversion's sweep.")
 @option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
 @option(
+    "regularized-lrs",
+    "0.001,0.003,0.01,0.03",
+    "Learning rates of the tuning's second sweep, with the regularizer.",
+)
+@option(
+    "regularizer",
+    "locality",
+    "Of the second sweep, see pti finetune --help; none: there is no second one.",
+)
+@option("reg-weight", 1.0, "Weight of the regularizer's loss.", type=click.FloatRange(0))
+@option("reg-every", 1, "Steps between two that take it.", type=click.IntRange(1))
+@option("kappa", 0.5, "Radius of locality, as in pti finetune.", type=float)
+@option(
     "curve",
     "sweep",
     "Of the tuning: sweep, one training a rate; or one-run, checkpoints of the middle rate.",
@@ -78,7 +95,7 @@ def main() -> None:
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
 @option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
-@option("seeds", "0", "Seeds of each sweep.")
+@option("seeds", SEEDS, "Seeds of each sweep.")
 @option(
     "samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8)
 )
@@ -88,14 +105,19 @@ def main() -> None:
 @executing
 @place
 def main_command(**options: Any) -> None:
-    """Run the whole study: both sweeps, both choices, the registration."""
+    """Run the whole study: all sweeps, all choices, the registration."""
     parse_learning_rates(options["inversion_lrs"])
     parse_learning_rates(options["tuning_lrs"])
+    parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
     from pti_pipeline.studies.main import Plan, main
 
+    usual, count = len(parse_seeds(SEEDS)), len(parse_seeds(options["seeds"]))
     if options["steps"] != STEPS:
         click.echo(f"Trains {options['steps']} steps where the default is {STEPS}.")
+    if count < usual:
+        told = f"{count} seed{'s'[: count > 1]}"
+        click.echo(f"Takes {told} where the default is {usual}: choices have no good interval.")
     options["images"] = str(find_folder(options["images"]))
     click.echo("\n" + main(Plan(**options)))
     click.echo(

@@ -33,6 +33,12 @@ def tuning_figure(study: Study) -> Figure:
     return _panels(stage_panels(study.finetune), study.finetune)
 
 
+def regularized_figure(study: Study) -> Figure:
+    """The same of the tuning's second sweep, with a regularizer."""
+    stage = study.regularized
+    return _panels(stage_panels(stage), stage) if stage else _empty("there was no second tuning")
+
+
 def gains_figure(study: Study) -> Figure:
     """Gains of every factor along the tuning; says so where they were not logged."""
     panel = gains_panel(study.finetune)

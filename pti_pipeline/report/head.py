@@ -6,12 +6,13 @@ import math
 
 from pti_pipeline.report.markup import Html, el
 from pti_pipeline.report.numerals import between, number, share
-from pti_pipeline.report.study import Stage, Study
+from pti_pipeline.report.study import REGULARIZED, Stage, Study
 from pti_pipeline.report.words import NAMES, lead, open_questions
 
 PLACES = {
     "invert": "Pivot",
     "finetune": "LoRA",
+    REGULARIZED: "Regularized",
     "gains": "Gains",
     "matrix": "Samples",
     "runs": "Runs",
@@ -32,7 +33,11 @@ def head(study: Study) -> Html:
         el("p", " \u00b7 ".join(fact for fact in facts if fact), class_="meta"),
         el(
             "nav",
-            *(el("a", text, href=f"#{id_}") for id_, text in PLACES.items()),
+            *(
+                el("a", text, href=f"#{id_}")
+                for id_, text in PLACES.items()
+                if id_ != REGULARIZED or study.regularized
+            ),
             aria_label="Parts",
         ),
         el("p", lead(study), class_="lead"),

@@ -15,8 +15,8 @@ Picture = NDArray[np.uint8]
 GAINS = ("twins/appearance", "twins/position", "twins/pose", "twins/scene")
 """Metrics whose histories the panel of gains draws."""
 
-UNLIMITED = ("no limit", "even the nearest")
-"""How the reason of a choice begins that is no limit, but the end of the range."""
+REGULARIZED = "regularized"
+"""Key of the tuning's second sweep."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Stage:
     Attributes
     ----------
     key : str
-        ``invert`` or ``finetune``.
+        ``invert``, ``finetune`` or :data:`REGULARIZED`.
     runs : sequence of Trained
         The nearest first; those of unknown distance last.
     choice : str
@@ -103,6 +103,8 @@ class Stage:
     value, low, high : float
         Distance of the knee or limit, which lies between runs, and its interval; NaN if none was
         given.
+    bracketed : bool
+        Whether the measured range holds the knee or limit; else the choice is an end of it.
     """
 
     key: str
@@ -112,6 +114,7 @@ class Stage:
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    bracketed: bool = True
 
     @property
     def chosen(self) -> Trained | None:
@@ -134,19 +137,19 @@ class Stage:
     @property
     def against(self) -> str:
         """Whom the leak is measured against, as in the metrics' names."""
-        return {"invert": "class", "finetune": "pivot"}[self.key]
+        return "class" if self.key == "invert" else "pivot"
 
     @property
     def reference(self) -> str:
         """The same in words."""
-        return {"invert": "class word", "finetune": "pivot"}[self.key]
+        return "class word" if self.key == "invert" else "pivot"
 
     @property
     def target(self) -> str:
-        """What the stage's choice is called: ``chosen`` where ``select`` found no limit."""
-        if self.reason.startswith(UNLIMITED):
+        """What the stage's choice is called: ``chosen`` where there is no knee or limit."""
+        if not self.bracketed:
             return "chosen"
-        return {"invert": "knee", "finetune": "limit"}[self.key]
+        return "knee" if self.key == "invert" else "limit"
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,12 @@ class Study:
     facts : mapping of str to str
         What else a reproduction needs: fingerprints, versions, commit.
     invert, finetune : Stage
+    regularized : Stage, optional
+        The tuning's second sweep, with a regularizer.
+    registered : str
+        Id of the run whose LoRA was registered; empty if nothing was.
+    preference : str
+        Why it was that one of the two tunings.
     """
 
     id: str
@@ -189,8 +198,18 @@ class Study:
     facts: Mapping[str, str]
     invert: Stage
     finetune: Stage
+    regularized: Stage | None = None
+    registered: str = ""
+    preference: str = ""
 
     @property
-    def stages(self) -> tuple[Stage, Stage]:
-        """Both stages, in order."""
-        return self.invert, self.finetune
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, in order."""
+        both = self.invert, self.finetune
+        return (*both, self.regularized) if self.regularized else both
+
+    @property
+    def final(self) -> Stage:
+        """The tuning whose LoRA was registered."""
+        other = self.regularized
+        return other if other and self.registered == other.choice else self.finetune

@@ -7,14 +7,18 @@ import re
 
 from pti_pipeline.leak import MARGIN, SIGNIFICANT
 from pti_pipeline.report.numerals import number
-from pti_pipeline.report.study import Stage, Study, Trained
+from pti_pipeline.report.study import REGULARIZED, Stage, Study, Trained
 from pti_pipeline.settings import STEPS
 
 ENOUGH = 1024
 """Samples that such a bound takes, about."""
 
-NAMES = {"invert": "pivot", "finetune": "LoRA"}
-TITLES = {"invert": "The pivot: inversion", "finetune": "The LoRA: fine-tuning"}
+NAMES = {"invert": "pivot", "finetune": "LoRA", REGULARIZED: "regularized LoRA"}
+TITLES = {
+    "invert": "The pivot: inversion",
+    "finetune": "The LoRA: fine-tuning",
+    REGULARIZED: "The LoRA again: fine-tuning with a regularizer",
+}
 
 
 def filled(study: Study, prompt: str) -> str:
@@ -23,9 +27,9 @@ def filled(study: Study, prompt: str) -> str:
 
 
 def lead(study: Study) -> str:
-    """Tell the choice in one sentence."""
+    """Tell the choice in one sentence, and why it is this tuning if there were two."""
     parts = []
-    for stage in study.stages:
+    for stage in (study.invert, study.final):
         run, what = stage.chosen, NAMES[stage.key]
         if run is None:
             parts.append(f"no {what}")
@@ -36,7 +40,8 @@ def lead(study: Study) -> str:
     chosen = "Chosen: " + " and ".join(parts)
     if study.model:
         where = f"models:/{study.model}@{study.alias}, version {study.version}"
-        return f"{chosen} registered as {where}."
+        why = f" Of the two tunings: {study.preference}." if study.preference else ""
+        return f"{chosen} registered as {where}.{why}"
     return chosen.removesuffix(" \u2014") + "; nothing is registered."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -16,11 +16,12 @@ from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.meter import Case, Meter, equipment
+from pti_pipeline.meter import Case, Measured, Meter, equipment
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
+from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.write import add_metrics, add_tags
@@ -61,12 +62,7 @@ def evaluate(
     images, initializer = Path(first.tags["pti.images"]), first.tags["pti.initializer"]
     meter = Meter(where, images, initializer, samples, edit_seeds, how, clip, dino)
     kit = equipment(meter)
-    base, word = kit.base, Case(class_word(initializer))
-    names = reader_names(kit.readers, kit.subject)
-    around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
-    pivots = [Case(_load(list(around.values()), base).who)] if around else []
-    runs = sorted(runs, key=_shape)
-    alike = [_load(list(group), base) for _, group in groupby(runs, _shape)]
+    readers = reader_names(kit.readers, kit.subject)
     params = {
         **asdict(where),
         **asdict(how),
@@ -75,21 +71,55 @@ def evaluate(
         "clip": clip,
         "dino": dino,
     }
-    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **names}
+    about = {
+        "pti.base_fingerprint": kit.base.fingerprint,
+        "pti.data_fingerprint": kit.subject.fingerprint,
+        "pti.initializer": initializer,
+        **readers,
+    }
+    known = kept(study, params, about)
+    todo = _missing(runs, known, kit.base)
+    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
     with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
-        measuring = measure_all(meter, [word, *pivots, *alike])
-        total = 1 + len(around) + len(runs)
-        followed = iter(tqdm(measuring, "evaluating", total, unit="character"))
-        usual = next(followed)
-        known = {pivot: next(followed) for pivot in around}
-        for found, measured in zip(runs, followed, strict=True):
+
+        def log(found: Found) -> None:
             own = found.tags.get("pti.pivot")
-            references = {"class": usual} | ({"pivot": known[own]} if own else {})
-            metrics, missing = compare(meter, measured, references)
+            references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
+            metrics, missing = compare(meter, known[found.id], references)
             add_metrics(found, metrics)
-            add_tags(found, names | missing)
-            run.log_image(f"samples/{found.name.replace('=', ' ')}", measured.grid, 0)
+            add_tags(found, readers | missing)
+            run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
+
+        trained = {found.id: found for found in runs}
+        for name in trained.keys() & known.keys():
+            log(trained[name])
+        names = [name for group, _ in todo for name in group]
+        measuring = measure_all(meter, [case for _, case in todo])
+        followed = tqdm(measuring, "evaluating", len(names), unit="character")
+        for name, measured in zip(names, followed, strict=True):
+            known[name] = measured
+            keep(run, name, measured)
+            if name in trained:
+                log(trained[name])
         return run.id
+
+
+def _missing(
+    runs: Sequence[Found], known: Mapping[str, Measured], base: BaseModel
+) -> list[tuple[list[str], Case]]:
+    """What is still to be measured, by name: the references first, then runs of equal shape."""
+    todo = []
+    if CLASS not in known:
+        todo.append(([CLASS], Case(class_word(runs[0].tags["pti.initializer"]))))
+    around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
+    pivots = {name: run for name, run in around.items() if name not in known}
+    if pivots:
+        todo.append(([*pivots], Case(_load([*pivots.values()], base).who)))
+    waiting = sorted((r for r in runs if r.id not in known), key=_shape)
+    for _, group in groupby(waiting, _shape):
+        alike = list(group)
+        todo.append(([r.id for r in alike], _load(alike, base)))
+    return todo
 
 
 def _load(runs: Sequence[Found], base: BaseModel) -> Case:

@@ -18,10 +18,11 @@ from pti_pipeline.report.figures import (
     gains_figure,
     inversion_figure,
     matrix_figure,
+    regularized_figure,
     tuning_figure,
 )
 from pti_pipeline.report.page import page
-from pti_pipeline.report.study import GAINS, Drawn, Stage, Study, Trained
+from pti_pipeline.report.study import GAINS, REGULARIZED, Drawn, Stage, Study, Trained
 from pti_pipeline.tracking.find import Found, find_runs, get_run, members
 from pti_pipeline.tracking.read import history, sample_grids, span, ui_link
 from pti_pipeline.tracking.runs import open_run
@@ -30,6 +31,7 @@ from pti_pipeline.tracking.write import add_files
 FIGURES = {
     "inversion.png": inversion_figure,
     "tuning.png": tuning_figure,
+    "regularized.png": regularized_figure,
     "gains.png": gains_figure,
     "matrix.png": matrix_figure,
 }
@@ -67,6 +69,8 @@ def report(run_id: str, output: Path | None = None) -> str:
         folder.mkdir()
         (folder / "index.html").write_text(page(study), encoding="utf-8")
         for name, figure in FIGURES.items():
+            if figure is regularized_figure and not study.regularized:
+                continue
             figure(study).savefig(folder / name)
         if output is not None:
             copytree(folder, output, dirs_exist_ok=True)
@@ -93,15 +97,23 @@ def gather(run: Found, folder: Path) -> Study:
         prompts=PREVIEW,
         settings=run.params,
         facts=_facts(run),
-        invert=_stage(run, "invert", folder),
-        finetune=_stage(run, "finetune", folder),
+        invert=_stage(run, "invert", folder) or Stage("invert", ()),
+        finetune=_stage(run, "finetune", folder) or Stage("finetune", ()),
+        regularized=_stage(run, REGULARIZED, folder),
+        registered=made.tags.get("pti.registered", ""),
+        preference=run.tags.get("pti.preference", ""),
     )
 
 
-def _stage(study: Found, key: str, folder: Path) -> Stage:
-    sweeps = find_runs(study=study.id, step="sweep", stage=key)
+def _stage(study: Found, key: str, folder: Path) -> Stage | None:
+    swept = "invert" if key == "invert" else "finetune"
+    sweeps = [
+        run
+        for run in find_runs(study=study.id, step="sweep", stage=swept)
+        if (run.params.get("regularizer", "none") != "none") == (key == REGULARIZED)
+    ]
     if not sweeps:
-        return Stage(key, ())
+        return None
     sweep = sweeps[-1]
     choices = find_runs(study=study.id, step="select", choice=sweep.tags.get("pti.choice", "-"))
     metrics: Mapping[str, float] = {}
@@ -119,6 +131,7 @@ def _stage(study: Found, key: str, folder: Path) -> Stage:
         value=metrics.get("choice/distance", math.nan),
         low=metrics.get("choice/low", math.nan),
         high=metrics.get("choice/high", math.nan),
+        bracketed=sweep.tags.get("pti.bracketed") != "no",
     )
 
 

@@ -61,6 +61,8 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
         "pti.choice": chosen.id,
         "pti.choice_reason": choice.reason,
         "pti.certified": "yes" if choice.certified else "no",
+        "pti.bracketed": "yes" if choice.bracketed else "no",
+        "pti.sound": "yes" if choice.sound else "no",
         "mlflow.note.content": shortened(text),
     }
     ends = {"distance": choice.value, "low": choice.low, "high": choice.high}

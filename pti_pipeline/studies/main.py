@@ -1,15 +1,22 @@
-"""The whole study: sweep the inversion, choose the pivot, sweep the tuning, choose, register."""
+"""The whole study: sweep the inversion, choose the pivot, sweep the tuning, choose, register.
+
+The tuning is swept twice, without a regularizer and with one at larger learning rates; of the two
+chosen LoRAs the better is registered.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import PtiError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
+from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
@@ -32,6 +39,11 @@ class Plan:
     initializer: str
     inversion_lrs: str
     tuning_lrs: str
+    regularized_lrs: str
+    regularizer: str
+    reg_weight: float
+    reg_every: int
+    kappa: float
     curve: str
     steps: int
     batch_size: int
@@ -51,6 +63,14 @@ class Plan:
     base: str
     device: str
     precision: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A sweep that was measured and chosen from, and the run chosen."""
+
+    sweep: Found
+    chosen: Found
 
 
 class StepFailed(PtiError):
@@ -75,13 +95,22 @@ def main(plan: Plan) -> str:
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
-        lora = {"pivot": pivot.id, "rank": plan.rank, "alpha": plan.alpha}
-        tuned = _stage(plan, run.id, "finetune", {**lora, **_curve(plan)})
-        chosen = {"invert": pivot, "finetune": tuned}
-        _step("register", run.id, {"run": tuned.id, "name": plan.name, "alias": plan.alias})
+        lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
+        light = _stage(plan, run.id, "finetune", {**lora, **_curve(plan)})
+        stages = {"invert": pivot, "finetune": light}
+        better = light
+        if plan.regularizer != "none":
+            held = _stage(plan, run.id, "finetune", {**lora, **_regularized(plan)})
+            stages[plan.regularizer] = held
+            other, why = prefer(_rival(light, "no regularizer"), _rival(held, plan.regularizer))
+            better = held if other else light
+            run.set_tags({"pti.preference": why})
+        _step("register", run.id, {"run": better.chosen.id, "name": plan.name, "alias": plan.alias})
         registered = find_runs(study=run.id, step="register")[-1]
         model, version = registered.tags["pti.model"], registered.tags["pti.version"]
-        table = _table(chosen, model, version, plan.alias, time.monotonic() - clock)
+        table = _table(stages, model, version, plan.alias, time.monotonic() - clock)
+        if len(stages) > 2:
+            table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
     # the run has ended: whatever happens to its report, the study stands
@@ -90,29 +119,32 @@ def main(plan: Plan) -> str:
 
 def _cost(plan: Plan, where: BaseSettings) -> str:
     """Check what the study needs, and estimate it: both sweeps, and the samples of their runs."""
+    find_regularizer(plan.regularizer)
     ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
     edits = len(EDITS) if plan.base == "world" else 0
     seeds = len(plan.seeds.split(","))
     pivots = len(plan.inversion_lrs.split(",")) * seeds
     places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
     tuned = places * seeds
-    trainings = pivots + (seeds if plan.curve == "one-run" else tuned)
+    held = len(plan.regularized_lrs.split(",")) * seeds if plan.regularizer != "none" else 0
+    trainings = pivots + (seeds if plan.curve == "one-run" else tuned) + held
     grids = -(-plan.steps // plan.sample_every) if plan.sample_every else 1
     work = Work(
         trainings=trainings,
+        regularized=-(-held // plan.reg_every),
         steps=plan.steps,
         batch_size=plan.batch_size,
         pictures=len(ready.subject.images),
         probes=min(plan.probes, plan.steps),
-        measured=pivots + tuned + 3,  # the class word twice, and the pivot
+        measured=pivots + tuned + held + 1,  # the class word
         samples=plan.samples + plan.edit_seeds * edits,
-        grids=(pivots + tuned) * (grids + 1),  # at evaluation too
+        grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
 
 
-def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Found:
-    """Sweep a stage, measure its runs and choose among them; return the chosen run."""
+def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
+    """Sweep a stage, measure its runs and choose among them."""
     place = {"base": plan.base, "device": plan.device, "precision": plan.precision}
     training = {
         "images": plan.images,
@@ -130,7 +162,8 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Fou
     samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
     _step("evaluate", study, {"run": sweep.id, **place, **samples})
     _step("select", study, {"run": sweep.id})
-    return get_run(get_run(sweep.id).tags["pti.choice"])
+    sweep = get_run(sweep.id)
+    return Stage(sweep, get_run(sweep.tags["pti.choice"]))
 
 
 def _curve(plan: Plan) -> dict[str, object]:
@@ -142,6 +175,26 @@ def _curve(plan: Plan) -> dict[str, object]:
     return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
 
 
+def _regularized(plan: Plan) -> dict[str, object]:
+    """Options of the tuning's second sweep."""
+    names = ("regularizer", "reg_weight", "reg_every", "kappa")
+    return {"lrs": plan.regularized_lrs} | {name: getattr(plan, name) for name in names}
+
+
+def _rival(stage: Stage, name: str) -> Rival:
+    """What speaks for a tuning, as its sweep's evaluation and choice logged it."""
+    metrics = stage.chosen.metrics
+    appearance = metrics.get("reconstruction/appearance", math.nan)
+    gain = metrics.get("reconstruction/bank_gain", math.nan)
+    return Rival(
+        name,
+        metrics.get("distance/delta_norm", math.nan),
+        appearance if math.isfinite(appearance) else gain,
+        metrics.get("editability/relative", math.nan),
+        stage.sweep.tags.get("pti.sound") != "no",
+    )
+
+
 def _step(step: str, study: str, options: dict[str, object]) -> None:
     """Run an entry point's command in a process of its own."""
     print(f"\n== {step} {options.get('stage', '')}".rstrip() + " ==", flush=True)
@@ -151,7 +204,8 @@ def _step(step: str, study: str, options: dict[str, object]) -> None:
         raise StepFailed(step, code)
 
 
-def _table(chosen: dict[str, Found], model: str, version: str, alias: str, seconds: float) -> str:
+def _table(stages: dict[str, Stage], model: str, version: str, alias: str, seconds: float) -> str:
+    chosen = {name: stage.chosen for name, stage in stages.items()}
     columns = {
         "learning rate": "train/lr",
         "distance": "distance/delta_norm",
@@ -161,12 +215,12 @@ def _table(chosen: dict[str, Found], model: str, version: str, alias: str, secon
         "obedience": "editability/obedience",
         "leak AUC": "leak/class_auc",
     }
-    rows = [["", *(run.name.split()[0] for run in chosen.values())]]
+    rows = [["", *chosen]]
     for label, key in columns.items():
         values = [run.metrics.get(key) for run in chosen.values()]
         rows.append([label, *("-" if v is None else f"{v:.4g}" for v in values)])
     lines = ["| " + " | ".join(f"{cell:<14}" for cell in row) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join(["-" * 16] * 3) + "|")
+    lines.insert(1, "|" + "|".join(["-" * 16] * (1 + len(chosen))) + "|")
     token = chosen["invert"].tags["pti.token"]
     lines += [
         "",

@@ -19,7 +19,13 @@ from written import DISTANCES, GAINS, STEPS, color, write_study
 
 from pti_pipeline.cli import main
 from pti_pipeline.report.chart import chart
-from pti_pipeline.report.figures import gains_figure, inversion_figure, matrix_figure, tuning_figure
+from pti_pipeline.report.figures import (
+    gains_figure,
+    inversion_figure,
+    matrix_figure,
+    regularized_figure,
+    tuning_figure,
+)
 from pti_pipeline.report.markup import VOID
 from pti_pipeline.report.page import page
 from pti_pipeline.report.panels import gains_panel, stage_panels
@@ -130,6 +136,26 @@ def test_one_sentence_tells_the_choice_its_reason_and_the_version(whole):
     for stage in ("invert", "finetune"):
         reason = root.one("section", id=stage).one("p", class_="reason").text
         assert reason == "Chosen: the nearest point (distance 0.3); for its own sake."
+
+
+def test_a_second_tuning_has_its_place_and_the_better_one_is_named(shop, whole):
+    study, root = told(shop, stages=("invert", "finetune", "regularized"))
+    assert study.final is study.regularized
+    assert root.one("p", class_="lead").text == (
+        "Chosen: the pivot at distance 0.3 (lr 0.003) \u2014 the nearest point \u2014 and the "
+        "regularized LoRA at distance 6 (lr 0.003) \u2014 the nearest point \u2014 registered as "
+        "models:/x@champion, version 7. Of the two tunings: locality reconstructs better."
+    )
+    assert len(root.all("section", class_="card")) == 3
+    assert root.one("section", id="regularized").all("figure", class_="stop")
+    assert [a.attributes["href"] for a in root.one("nav").all("a")][:3] == [
+        "#invert", "#finetune", "#regularized",
+    ]  # fmt: skip
+    assert len(root.one("section", id="matrix").all("table")) == 3
+    assert "no second tuning" not in {t.get_text() for t in regularized_figure(study).texts}
+    once, page_once = whole
+    assert once.regularized is None and not page_once.all(id="regularized")
+    assert once.final is once.finetune
 
 
 def test_what_is_not_certified_is_told(whole):
@@ -335,7 +361,8 @@ def test_a_study_without_pictures_says_so(shop):
 
 def test_one_learning_rate_is_enough_and_the_end_of_the_range_is_not_called_a_limit(shop):
     reason = "no limit in this range up to distance 1: extend the sweep"
-    study, root = told(shop, lrs=(0.003,), note=f"**name** ({'a' * 32}): {reason}.")
+    note = f"**name** ({'a' * 32}): {reason}."
+    study, root = told(shop, lrs=(0.003,), note=note, bracketed="no")
     marks = root.one("section", id="finetune").all("text", class_="chosen")
     assert [mark.text for mark in marks] == ["chosen 1"] * 3
     assert f"The LoRA: {reason}." in root.one("section", id="open").text

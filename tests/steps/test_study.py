@@ -24,7 +24,7 @@ from pti_pipeline.tracking.registry import fetch_bundle
 ROOT = Path(__file__).parents[2]
 STUDY = (
     "main --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 --probes=2 "
-    "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003"
+    "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003 --regularized-lrs=0.001,0.01 --seeds=0"
 )
 
 
@@ -51,14 +51,16 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chosen(study):
-    """The chosen inversion and the chosen tuning."""
-    sweeps = {s.tags["pti.stage"]: s for s in find_runs(step="sweep")}
-    return {stage: get_run(sweeps[stage].tags["pti.choice"]) for stage in ("invert", "finetune")}
+    """The chosen inversion, tuning, and tuning under locality."""
+    inversion, light, held = find_runs(step="sweep")
+    sweeps = {"invert": inversion, "finetune": light, "regularized": held}
+    return {stage: get_run(sweep.tags["pti.choice"]) for stage, sweep in sweeps.items()}
 
 
 def test_the_closing_table_tells_what_was_chosen(study):
     _, output = study
     assert "Trains 6 steps where the default is 1000." in output.splitlines()[0]
+    assert "Takes 1 seed where the default is 3" in output.splitlines()[1]
     for word in ("learning rate", "distance", "appearance", "models:/mochi@champion", "version 1"):
         assert word in output
     assert "mlflow ui --backend-store-uri" in output
@@ -68,13 +70,13 @@ def test_the_study_ends_with_its_report(study):
     _, output = study
     (main,) = find_runs(step="main")
     logged = {f.path for f in MlflowClient().list_artifacts(main.id, "report")}
-    assert "report/index.html" in logged and len(logged) == 5
+    assert "report/index.html" in logged and len(logged) == 6
     place = output.split("Report:   ")[1].splitlines()[0]
     text = Path(place).read_text("utf-8")
     for run in (*find_runs(step="invert"), *find_runs(step="finetune")):
         assert run.id[:8] in text
     assert "models:/mochi@champion, version 1" in text
-    assert text.count('<figure class="stop') == 8  # two grids of each of four trainings
+    assert text.count('<figure class="stop') == 12  # two grids of each of six trainings
 
 
 def test_every_step_is_a_finished_flat_run_of_the_study(study):
@@ -84,7 +86,7 @@ def test_every_step_is_a_finished_flat_run_of_the_study(study):
     assert sorted(set(names)) == [
         "evaluate", "finetune", "invert", "register", "report", "select", "sweep",
     ]  # fmt: skip
-    assert (names.count("invert"), names.count("finetune"), names.count("sweep")) == (2, 2, 2)
+    assert (names.count("invert"), names.count("finetune"), names.count("sweep")) == (2, 4, 3)
     assert {run.status for run in [main, *steps]} == {"FINISHED"}
     assert not any("mlflow.parentRunId" in run.tags for run in steps)
 
@@ -132,12 +134,35 @@ def test_the_pivot_stays_bit_identical_through_the_tuning(chosen, tmp_path):
 
 def test_choices_are_explained(study, chosen):
     for run in find_runs(step="select"):
-        assert chosen["invert"].name in run.tags["mlflow.note.content"] or (
-            chosen["finetune"].name in run.tags["mlflow.note.content"]
-        )
+        assert any(one.name in run.tags["mlflow.note.content"] for one in chosen.values())
         names = [f.path for f in MlflowClient().list_artifacts(run.id)]
         assert {"choice.md", "sweep.png"} <= set(names)
     assert {r.tags["pti.chosen"] for r in find_runs(step="invert")} == {"yes", "no"}
+
+
+def test_the_tuning_is_swept_again_with_locality_and_the_better_is_registered(study, chosen):
+    _, output = study
+    (main,), (made,) = find_runs(step="main"), find_runs(step="register")
+    light, held = chosen["finetune"], chosen["regularized"]
+    assert light.params["regularizer"] == "none" and held.params["regularizer"] == "locality"
+    assert held.metrics["train/regularizer"] >= 0 and "train/regularizer" not in light.metrics
+    assert light.tags["pti.pivot"] == held.tags["pti.pivot"] == chosen["invert"].id
+    assert made.tags["pti.registered"] in (light.id, held.id)
+    assert "locality" in main.tags["pti.preference"]
+    assert f"Of the two tunings: {main.tags['pti.preference']}." in output
+    sound = {s.tags["pti.sound"] for s in find_runs(step="sweep")}
+    assert sound <= {"yes", "no"}
+
+
+def test_what_was_measured_is_not_drawn_again(study, chosen):
+    drawn = [
+        {f.path for f in MlflowClient().list_artifacts(run.id, "measured")}
+        for run in find_runs(step="evaluate")
+    ]
+    assert [len(files) for files in drawn] == [3, 2, 2]  # the class word and two runs; two; two
+    again = find_runs(step="evaluate")[-1]
+    metrics = get_run(chosen["finetune"].id).metrics
+    assert again.params["samples"] == "16" and "leak/pivot_auc" in metrics
 
 
 def test_plain_diffusers_draws_the_same_picture_as_generate(study, tmp_path):
@@ -188,7 +213,7 @@ def test_registering_again_makes_no_second_version(study, chosen):
     assert len(client.search_model_versions("name='mochi'")) == 1
     found = client.get_model_version_by_alias("mochi", "candidate")
     assert found.version == client.get_model_version_by_alias("mochi", "champion").version
-    assert found.tags["pti.run"] == chosen["finetune"].id
+    assert found.tags["pti.run"] == find_runs(step="register")[0].tags["pti.registered"]
     assert float(found.tags["distance.delta_norm"]) > 0
 
 
