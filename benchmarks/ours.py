@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pti_pipeline import lora
 from pti_pipeline.batches import Material
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import Moment, invert
 from pti_pipeline.pivot import Pivot
+from pti_pipeline.regularizers import regularize
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.tuning import finetune
 
@@ -16,6 +18,9 @@ TOKEN = "<mochi>"
 INITIALIZER = "rabbit"
 RANK = 4
 ENDLESS = 10**6
+NEAR = 0.01
+"""How far a pivot lies from its start, in every coordinate."""
+PROMPTS = ("a photo of {}",)
 
 
 def inversion(
@@ -27,14 +32,15 @@ def inversion(
 
 
 def tuning(
-    base: BaseModel, material: Material, rates: Sequence[float], batch: int
+    base: BaseModel, material: Material, rates: Sequence[float], batch: int, **settings: Any
 ) -> Iterator[Moment]:
     """Tune one LoRA for each learning rate, without end; ``base`` serves no other tuning."""
     row = base.initializer_row(INITIALIZER)[None]
     adapter = lora.attach(base.denoiser, RANK, float(RANK), TARGETS, [0] * len(rates))
-    runs = [FinetuneSettings(r, ENDLESS, batch, rank=RANK) for r in rates]
-    pivot = Pivot(TOKEN, INITIALIZER, row, row)
-    return finetune(base, adapter, material, [pivot] * len(rates), runs)
+    runs = [FinetuneSettings(r, ENDLESS, batch, rank=RANK, **settings) for r in rates]
+    pivots = [Pivot(TOKEN, INITIALIZER, row + NEAR, row)] * len(rates)
+    terms = regularize(base, adapter, material, pivots, PROMPTS, runs[0])
+    return finetune(base, adapter, material, pivots, runs, terms)
 
 
 STAGES = {"invert": inversion, "finetune": tuning}

@@ -18,7 +18,7 @@ from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import Moment
 from pti_pipeline.settings import TARGETS, SampleSettings
-from pti_pipeline.tracking.members import EVERY, open_runs, recorded
+from pti_pipeline.tracking.members import EVERY, Course, open_runs, recorded
 from pti_pipeline.workers import environment
 
 EXPERIMENTS = 8
@@ -33,6 +33,8 @@ def rows(runs: int) -> Iterator[Row]:
     for batch, goal, aim in ((1, 2.0, 3.0), (4, 1.3, 1.8)):
         yield _training(base, subject, "invert", batch, goal, aim, runs)
         yield _training(base, subject, "finetune", batch, goal, aim, runs)
+    for every, goal in ((1, 1.8), (4, 1.25)):
+        yield _regularized(base, subject, every, goal, runs)
     yield _grids(base, runs)
     yield _bookkeeping(base, subject, runs)
 
@@ -52,6 +54,25 @@ def _training(
     value, spread = ratio(seconds["apart"], seconds["pack"])
     name = f"{EXPERIMENTS} separate {stage} steps / one pack of {EXPERIMENTS}, batch {batch}"
     return Row(name, value, goal, aim, spread, runs)
+
+
+def _regularized(base: BaseModel, subject: Subject, every: int, goal: float, runs: int) -> Row:
+    """Steps of a tuning under locality with its bank, over those of one without."""
+    material = prepare(base, subject, [ours.TOKEN])
+    plain = ours.tuning(load("world", "cpu"), material, RATES[:1], 4)
+    settings = {"regularizer": "locality", "reg_every": every}
+    held = ours.tuning(load("world", "cpu"), material, RATES[:1], 4, **settings)
+
+    def steps(pack: Iterator[Moment]) -> None:
+        for _ in range(every):
+            next(pack)
+
+    cases = {"held": lambda: steps(held), "plain": lambda: steps(plain)}
+    seconds = interleaved(cases, runs)
+    value, spread = ratio(seconds["held"], seconds["plain"])
+    when = "every step" if every == 1 else f"every {every}th step"
+    name = f"step with locality from its bank, {when} / without, batch 4"
+    return Row(name, value, goal, None, spread, runs, share=True)
 
 
 def _grids(base: BaseModel, runs: int) -> Row:
@@ -95,7 +116,7 @@ def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
     with store(), open_runs(names, [{}] * EXPERIMENTS, tags, False) as opened:
 
         def logging() -> None:
-            for _ in recorded(opened, moments, {}):
+            for _ in recorded(opened, moments, Course({}, {})):
                 pass
 
         cases = {"distances": distances, "logging": logging, "steps": steps}

@@ -128,6 +128,12 @@ def prompts_for(subject: Subject, token: str) -> list[list[str]]:
     ]
 
 
+def patterns_of(subject: Subject, token: str) -> tuple[str, ...]:
+    """Every prompt of a subject once, ``{}`` in place of the token."""
+    prompts = (text for texts in prompts_for(subject, token) for text in texts)
+    return tuple(dict.fromkeys(text.replace(token, "{}") for text in prompts))
+
+
 def _pictures(folder: Path) -> list[Path]:
     """Pictures of a folder, in order of name, without the masks that lie beside them."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]

@@ -5,18 +5,21 @@ A new one is one function here and one line in :data:`REGULARIZERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pti_pipeline import lora
+from pti_pipeline.batches import Material
 from pti_pipeline.characters import Characters, class_word, encode, tokenized
 from pti_pipeline.errors import UsageError
+from pti_pipeline.families.base import BaseModel
 from pti_pipeline.holding import Draw, Ground, hold
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.randomness import generator
+from pti_pipeline.settings import FinetuneSettings
 
 PROMPTS = 48
 """Prompts that answers are held at, each with a sample of the base model."""
@@ -120,6 +123,27 @@ def find(name: str) -> Regularize:
         what = f"no regularizer is called '{name}'"
         raise UsageError("E232", what, f"use one of {', '.join(REGULARIZERS)}")
     return REGULARIZERS[name]
+
+
+def regularize(
+    base: BaseModel,
+    adapter: lora.Adapter,
+    material: Material,
+    pivots: Sequence[Pivot],
+    prompts: tuple[str, ...],
+    settings: FinetuneSettings,
+) -> list[Regularization]:
+    """What the regularizer of ``settings`` adds to each of K experiments.
+
+    It is made once for each distinct pivot. See :class:`pti_pipeline.holding.Ground`.
+    """
+    work = find(settings.regularizer)
+    distinct = {id(pivot): pivot for pivot in pivots}
+    made = {
+        key: work(Ground(base, adapter, pivot, prompts, material, settings))
+        for key, pivot in distinct.items()
+    }
+    return [made[id(pivot)] for pivot in pivots]
 
 
 def neighbours(pivot: Pivot, words: Tensor, kappa: float, count: int) -> Tensor:

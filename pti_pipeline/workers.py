@@ -1,14 +1,18 @@
-"""Processes that work side by side: new interpreters of one thread each, gone with their parent."""
+"""Processes that work side by side, of one thread each, gone with their parent."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
+
+import torch
 
 from pti_pipeline.errors import ResourceError
 
@@ -17,14 +21,17 @@ from pti_pipeline.errors import ResourceError
 def worker_pool(places: int) -> Iterator[ProcessPoolExecutor]:
     """Open a pool of ``places`` processes; whatever goes wrong inside, none is left.
 
-    A script that uses it needs ``if __name__ == "__main__":``.
+    On Linux, as long as no GPU is in use, they are forks of this one, as PyTorch's own data loaders
+    have them: they need not import anything, and what is loaded here they have too. They must not
+    use the tracking store, whose connections are this process's. Elsewhere they are new
+    interpreters, and a script that uses this needs ``if __name__ == "__main__":``.
 
     Raises
     ------
     ResourceError
         If one of the processes dies.
     """
-    pool = ProcessPoolExecutor(places, get_context("spawn"), _end_with_parent)
+    pool = ProcessPoolExecutor(places, get_context(_method()), _begin)
     with environment("OMP_NUM_THREADS", "1"), pool:  # more threads would fight for the cores
         try:
             yield pool
@@ -51,8 +58,14 @@ def environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
+def _method() -> str:
+    return "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
+
+
+def _begin() -> None:
+    """Take one thread, and end when the process that started this one is gone, even if killed."""
+    torch.set_num_threads(1)  # a fork's threads are gone: with several it would wait for them
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, who ends its runs there
 
     def watch() -> None:
         parent = parent_process()

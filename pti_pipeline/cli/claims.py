@@ -12,6 +12,12 @@ from pti_pipeline.cli.options import option
 
 @click.command()
 @option("folder", "docs/results", "Folder of cells/, claims.json, claims.md and the figures.")
+@option(
+    "claim",
+    "note",
+    "note: knee, limit, order, mechanism; locality: the regularizers, compared at equal compute.",
+    type=click.Choice(["note", "locality"]),
+)
 @option("quick", "no", "Small cells, in quick/ of the folder, to see it run: yes or no.", type=bool)
 def claims(**o: Any) -> None:
     """Answer the research note's claims on the embedded world, each with its interval.
@@ -22,4 +28,4 @@ def claims(**o: Any) -> None:
     """
     from pti_pipeline.studies.claims import claims
 
-    click.echo(claims(Path(o["folder"]), o["quick"]))
+    click.echo(claims(Path(o["folder"]), o["quick"], o["claim"]))

@@ -28,6 +28,12 @@ from pti_pipeline.settings import SampleSettings
 @option("initializer", "", "Of files made elsewhere: the subject's class word.")
 @option("samples", 64, "Samples without a position in the prompt.", type=click.IntRange(8))
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option(
+    "deciding",
+    5,
+    "Of a sweep of tunings, distances that are sampled, where twins see positions start; 0: all.",
+    type=click.IntRange(0),
+)
 @option("clip", "", "CLIP model that compares pictures and prompts: a folder or a hub id.")
 @option("dino", "", "DINO model that compares pictures: a folder or a hub id.")
 @sampling
@@ -45,7 +51,8 @@ def evaluate(**o: Any) -> None:
     if o["run"]:
         from pti_pipeline.steps.evaluate import evaluate
 
-        run = evaluate(base_settings(o), o["run"], *drawn, o["study"], o["clip"], o["dino"])
+        last = o["study"], o["clip"], o["dino"], o["deciding"]
+        run = evaluate(base_settings(o), o["run"], *drawn, *last)
     else:
         from pti_pipeline.meter import Meter
         from pti_pipeline.steps.evaluate_files import Files, evaluate_files

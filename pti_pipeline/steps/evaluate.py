@@ -21,6 +21,7 @@ from pti_pipeline.pivot import load_pivot
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
+from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
@@ -36,6 +37,7 @@ def evaluate(
     study: str = "",
     clip: str = "",
     dino: str = "",
+    deciding: int = 0,
 ) -> str:
     """Measure the runs of ``run_id`` and log the numbers in each; return this step's run id.
 
@@ -53,11 +55,15 @@ def evaluate(
         Run id of the study that this belongs to.
     clip, dino : str
         Folders or hub ids of models that compare pictures; none by default.
+    deciding : int
+        Of a sweep of tunings that read twins, how many distances are sampled: those nearest to
+        where positions start being learnt. 0 for all.
     """
     target = get_run(run_id)
     runs = [r for r in members(target) if r.tags.get("pti.outcome") == "finished"]
     if not runs:
         raise UsageError("E212", f"run '{target.name}' has no finished training", "train first")
+    runs, passed_over = bracketed(runs, deciding)
     first = runs[0]
     images, initializer = Path(first.tags["pti.images"]), first.tags["pti.initializer"]
     meter = Meter(where, images, initializer, samples, edit_seeds, how, clip, dino)
@@ -90,6 +96,8 @@ def evaluate(
             add_tags(found, readers | missing)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
+        for found in passed_over:
+            add_tags(found, {"pti.unsampled": UNSAMPLED})
         trained = {found.id: found for found in runs}
         for name in trained.keys() & known.keys():
             log(trained[name])

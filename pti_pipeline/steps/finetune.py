@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,19 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pti_pipeline import lora
-from pti_pipeline.batches import Material, prepare
+from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import Subject, load_subject, prompts_for
+from pti_pipeline.data import Subject, load_subject, patterns_of
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.holding import Ground
-from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
+from pti_pipeline.pivot import load_pivot, placeholder_tokens
 from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import build_probe, encode_probe, read
-from pti_pipeline.regularizers import Regularization
 from pti_pipeline.regularizers import find as find_regularizer
+from pti_pipeline.regularizers import regularize
 from pti_pipeline.settings import (
     TARGETS,
     BaseSettings,
@@ -150,7 +148,8 @@ def run_finetunings(
         material = prepare(base, ready.subject, placeholder_tokens(token, vectors.shape[1]))
         seeds = [e.seed for e in shared.trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
-        terms = _regularizations(ready, adapter, material, pivots, first)
+        prompts = patterns_of(ready.subject, token)
+        terms = regularize(base, adapter, material, pivots, prompts, first)
         with open_runs(names, params, tags, not sweep) as runs:
             who = Characters(token, vectors)
             stop = torch.zeros(len(seeds), dtype=torch.bool, device=base.device)
@@ -174,24 +173,6 @@ def run_finetunings(
                     "use a smaller learning rate",
                 )
             return [run.id for run in runs]
-
-
-def _regularizations(
-    ready: Finetuning,
-    adapter: lora.Adapter,
-    material: Material,
-    pivots: Sequence[Pivot],
-    settings: FinetuneSettings,
-) -> list[Regularization]:
-    """What the regularizer adds to each experiment, made once for each pivot."""
-    texts = chain.from_iterable(prompts_for(ready.subject, pivots[0].token))
-    prompts = tuple(dict.fromkeys(text.replace(pivots[0].token, "{}") for text in texts))
-    regularize = find_regularizer(settings.regularizer)
-    made = {
-        id(p): regularize(Ground(ready.base, adapter, p, prompts, material, settings))
-        for p in pivots
-    }
-    return [made[id(p)] for p in pivots]
 
 
 def _views(

@@ -57,7 +57,7 @@ def read_sweep(sweep: Found) -> Swept:
         elif run not in ended:
             left_out.append(f"{run.name}: {run.status.lower()}, not finished")
         elif "reconstruction/bank_gain" not in run.metrics:
-            left_out.append(f"{run.name}: not evaluated")
+            left_out.append(f"{run.name}: {run.tags.get('pti.unsampled', 'not evaluated')}")
         else:
             runs.append(run)
     if len(runs) == len(ill):

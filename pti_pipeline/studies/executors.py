@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -35,8 +36,31 @@ def workers() -> int:
     return torch.cuda.device_count() or cores()
 
 
-def run_local(packs: Sequence[Pack]) -> None:
+Process = subprocess.Popen[str]
+
+
+@contextmanager
+def hired(packs: int) -> Iterator[list[Process]]:
+    """Start processes for some packs before these are made; they import libraries meanwhile.
+
+    Those that are still waiting for a pack at the end are ended.
+    """
+    places = min(workers(), packs)
+    waiting = [_start(place, places) for place in range(places)] if packs > 1 else []
+    try:
+        yield waiting
+    finally:
+        _end(waiting)
+
+
+def run_local(packs: Sequence[Pack], waiting_for_work: list[Process]) -> None:
     """Run packs side by side in processes of this machine; a single one in this process.
+
+    Parameters
+    ----------
+    packs : sequence of Pack
+    waiting_for_work : list of Popen
+        Of :func:`hired`, in order of their places; taken from.
 
     Raises
     ------
@@ -46,14 +70,15 @@ def run_local(packs: Sequence[Pack]) -> None:
     if len(packs) == 1:
         return train(packs[0])
     waiting = deque((pack, 1) for pack in packs)
-    running: dict[int, tuple[subprocess.Popen[str], Pack, int]] = {}
+    running: dict[int, tuple[Process, Pack, int]] = {}
     places = min(workers(), len(packs))
     try:
         while waiting or running:
-            for place in set(range(places)) - set(running):
+            for place in sorted(set(range(places)) - set(running)):
                 if waiting:
                     pack, attempt = waiting.popleft()
-                    running[place] = _start(pack, place, places), pack, attempt
+                    idle = waiting_for_work.pop(0) if waiting_for_work else None
+                    running[place] = _give(idle or _start(place, places), pack), pack, attempt
             time.sleep(0.1)
             for place, (process, pack, attempt) in list(running.items()):
                 code = process.poll()
@@ -64,22 +89,29 @@ def run_local(packs: Sequence[Pack]) -> None:
                     elif code:
                         raise PackFailed(pack, code)
     finally:
-        for process, _, _ in running.values():
-            process.terminate()
-        for process, _, _ in running.values():
-            process.wait()
+        _end([process for process, _, _ in running.values()])
 
 
-def _start(pack: Pack, place: int, places: int) -> subprocess.Popen[str]:
+def _end(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait()
+
+
+def _start(place: int, places: int) -> Process:
     environment = {**os.environ, "PTI_PLACES": str(places), "TQDM_POSITION": str(place)}
     if torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = str(place)
     else:
         environment["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "pti_pipeline", "pack"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment)
+
+
+def _give(process: Process, pack: Pack) -> Process:
     assert process.stdin is not None
-    with process.stdin as pipe:
+    with suppress(BrokenPipeError), process.stdin as pipe:  # if it died, its exit code will tell
         pipe.write(pack.to_json())
     return process
 

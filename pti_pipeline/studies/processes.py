@@ -10,6 +10,7 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 IMPORTED = (
@@ -48,6 +49,12 @@ def run_command(words: Sequence[str]) -> int:
         raise
     code: int = process.exitcode
     return code
+
+
+def warm_up() -> None:
+    """Let the server import the libraries while this process does something else."""
+    if _server().get_start_method() == "forkserver":
+        forkserver.ensure_running()
 
 
 def _server() -> BaseContext:

@@ -11,7 +11,7 @@ from pti_pipeline.errors import DivergedError
 from pti_pipeline.settings import FinetuneSettings, TrainSettings
 from pti_pipeline.steps.finetune import prepare_finetuning
 from pti_pipeline.steps.invert import prepare_inversion
-from pti_pipeline.studies.executors import run_local, run_ray, workers
+from pti_pipeline.studies.executors import Process, hired, run_local, run_ray, workers
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.find import get_run, members
 from pti_pipeline.tracking.runs import open_run
@@ -47,19 +47,28 @@ def sweep(whole: Pack, executor: Executor) -> str:
     DivergedError
         If every experiment diverged.
     """
-    whole = _checked(whole)
+    parts = split(whole.experiments, workers())
+    with hired(0 if executor.name == "ray" else len(parts)) as waiting:
+        return _run(_checked(whole), parts, executor, waiting)
+
+
+def _run(
+    whole: Pack,
+    parts: Sequence[Sequence[TrainSettings]],
+    executor: Executor,
+    waiting: list[Process],
+) -> str:
     tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
     with open_run(f"sweep {whole.stage}", params, tags) as run:
-        parts = split(whole.experiments, workers())
         packs = [
-            replace(whole, experiments=part, sweep=run.id, name=f"{i}/{len(parts)}")
+            replace(whole, experiments=tuple(part), sweep=run.id, name=f"{i}/{len(parts)}")
             for i, part in enumerate(parts, 1)
         ]
         if executor.name == "ray":
             run_ray(packs, executor.address)
         else:
-            run_local(packs)
+            run_local(packs, waiting)
         if not any(m.tags.get("pti.outcome") == "finished" for m in members(get_run(run.id))):
             raise DivergedError(
                 "E901", "every experiment of the sweep diverged", "use smaller learning rates"

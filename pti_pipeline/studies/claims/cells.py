@@ -36,6 +36,10 @@ class Cell:
         Of the placeholder token.
     sampled : bool
         Whether samples are drawn along the way; twins alone are much cheaper.
+    arm : str
+        Of the regularizers' comparison (:data:`pti_pipeline.studies.claims.arms.ARMS`), or none.
+    weight : float
+        Of the arm's regularizer.
     """
 
     kind: str
@@ -46,6 +50,8 @@ class Cell:
     constant: str = ""
     vectors: int = 1
     sampled: bool = True
+    arm: str = ""
+    weight: float = 1.0
 
     @property
     def name(self) -> str:
@@ -54,6 +60,7 @@ class Cell:
         parts += ["" if self.inverted else "raw", self.constant and f"constant-{self.constant}"]
         parts += [f"{self.vectors}vectors" if self.vectors > 1 else ""]
         parts += ["" if self.sampled else "twins"]
+        parts += [f"{self.arm}-{self.weight:g}" if self.arm else ""]
         return "-".join(filter(None, parts))
 
     @property

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from pti_pipeline import leak
 from pti_pipeline.inference import onset
-from pti_pipeline.studies.claims.cells import Result
+from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.world.factors import Factors
+from pti_pipeline.world.subjects import views
 
 Values = NDArray[np.floating]
 
@@ -72,3 +74,14 @@ def nearness(sample: Result, scale: Result, training: Values) -> Values:
     """Distance of each sample to the nearest training position, whitened by ``scale``'s."""
     units = positions(scale)
     return leak.nearest(leak.whiten(positions(sample), units), leak.whiten(training, units))
+
+
+def training_factors(cell: Cell) -> Factors:
+    """Factors of a cell's training pictures."""
+    return views(cell.character, cell.pictures, constant=cell.constant)
+
+
+def training_positions(cell: Cell) -> Values:
+    """Where the character stands in the training pictures, in fractions of the side; (n, 2)."""
+    factors = training_factors(cell)
+    return np.stack([factors.x, factors.y], 1)

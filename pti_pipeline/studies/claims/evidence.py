@@ -8,13 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pti_pipeline.studies.claims.cells import Cell, Result, read_cell
+from pti_pipeline.studies.claims.comparison_grid import comparison_grid
 from pti_pipeline.studies.claims.curves import ONSET, onset_of
 from pti_pipeline.studies.claims.grid import grid
-from pti_pipeline.world.factors import Factors
-from pti_pipeline.world.subjects import views
 
 Groups = dict[str, list[float]]
 """By subject, one value for each seed."""
@@ -28,8 +26,9 @@ class Evidence:
 
     @cached_property
     def cells(self) -> dict[Cell, Result]:
-        """Every cell of the grid that has a file."""
-        found = {cell: read_cell(self.folder, cell) for cell in grid()}
+        """Every cell that was computed, of either grid."""
+        cells = [*grid(), *comparison_grid(self.folder)]
+        found = {cell: read_cell(self.folder, cell) for cell in cells}
         return {cell: result for cell, result in found.items() if result is not None}
 
     @property
@@ -51,7 +50,7 @@ class Evidence:
 
     def usual(self, kind: str, vectors: int = 1) -> dict[Cell, Result]:
         """Cells of the usual folder, around a pivot, with samples."""
-        whole = {"constant": "", "vectors": vectors, "inverted": True, "sampled": True}
+        whole = {"constant": "", "vectors": vectors, "inverted": True, "sampled": True, "arm": ""}
         return self.of(kind=kind, pictures=Cell.pictures, **whole)
 
 
@@ -68,14 +67,3 @@ def by_subject(cells: dict[Cell, Result], value: Callable[[Cell, Result], float]
 def onsets(cells: dict[Cell, Result], factor: str) -> Groups:
     """Logarithm of the distance at which each followed run starts to learn a factor."""
     return by_subject(cells, lambda _, r: float(np.log10(onset_of(r, factor, ONSET))))
-
-
-def training_factors(cell: Cell) -> Factors:
-    """Factors of a cell's training pictures."""
-    return views(cell.character, cell.pictures, constant=cell.constant)
-
-
-def training_positions(cell: Cell) -> NDArray[np.floating]:
-    """Where the character stands in the training pictures, in fractions of the side; (n, 2)."""
-    factors = training_factors(cell)
-    return np.stack([factors.x, factors.y], 1)

@@ -8,8 +8,13 @@ import numpy as np
 
 from pti_pipeline import leak
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.curves import followed, nearness, obedience
-from pti_pipeline.studies.claims.evidence import Evidence, by_subject, training_positions
+from pti_pipeline.studies.claims.curves import (
+    followed,
+    nearness,
+    obedience,
+    training_positions,
+)
+from pti_pipeline.studies.claims.evidence import Evidence, by_subject
 from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.verdict import MARGIN, Verdict, counts, pooled, power, said
 

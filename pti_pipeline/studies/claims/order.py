@@ -10,13 +10,18 @@ from scipy.stats import spearmanr
 
 from pti_pipeline.inference import Estimate
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.curves import FACTORS, ONSET, onset_of, positions
+from pti_pipeline.studies.claims.curves import (
+    FACTORS,
+    ONSET,
+    onset_of,
+    positions,
+    training_factors,
+    training_positions,
+)
 from pti_pipeline.studies.claims.evidence import (
     Evidence,
     by_subject,
     onsets,
-    training_factors,
-    training_positions,
 )
 from pti_pipeline.studies.claims.verdict import Verdict, counts, pooled, power, said
 

@@ -10,10 +10,13 @@ from torch import Tensor
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters
+from pti_pipeline.data import patterns_of
 from pti_pipeline.distance import by_shape, lora_delta_norm
 from pti_pipeline.pivot import Pivot, placeholder_tokens
 from pti_pipeline.probes import encode_probe, read
+from pti_pipeline.regularizers import regularize
 from pti_pipeline.settings import TARGETS, FinetuneSettings
+from pti_pipeline.studies.claims.arms import arm_settings
 from pti_pipeline.studies.claims.bench import TOKEN, Bench, losses, point, sampled
 from pti_pipeline.studies.claims.cells import Result
 from pti_pipeline.tuning import finetune
@@ -32,8 +35,10 @@ def tune_cell(bench: Bench, vectors: Tensor) -> Result:
     """Tune at one rate and follow its checkpoints, or at several and look at each at its end."""
     base, cell = bench.base, bench.cell
     lrs = (TUNING_LR,) if cell.kind == "tuning" else SWEEP_LRS[: bench.effort.rates]
-    experiments = [FinetuneSettings(lr=lr, steps=bench.effort.steps, seed=cell.seed) for lr in lrs]
-    pivot = Pivot(TOKEN, cell.character.species, vectors, vectors)
+    same = {"steps": bench.effort.steps, "seed": cell.seed, **arm_settings(cell)}
+    experiments = [FinetuneSettings(lr=lr, **same) for lr in lrs]
+    start = base.initializer_row(cell.character.species).expand_as(vectors)
+    pivot = Pivot(TOKEN, cell.character.species, vectors, start)
     who = Characters(TOKEN, vectors[None])
     material = prepare(base, bench.subject, placeholder_tokens(TOKEN, len(vectors)))
     states = encode_probe(base, bench.probe, vectors)
@@ -51,7 +56,9 @@ def tune_cell(bench: Bench, vectors: Tensor) -> Result:
         )
         kept: list[tuple[int, float, list[Tensor]]] = []
         pivots = [pivot] * len(experiments)
-        for moment in finetune(base, adapter, material, pivots, experiments):
+        prompts = patterns_of(bench.subject, TOKEN)
+        terms = regularize(base, adapter, material, pivots, prompts, first)
+        for moment in finetune(base, adapter, material, pivots, experiments, terms):
             if moment.step in marks:
                 for k, rows in enumerate(points):
                     with lora.only(adapter, slice(k, k + 1)):

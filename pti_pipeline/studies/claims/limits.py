@@ -1,0 +1,105 @@
+"""Where a sweep of tunings starts to leak, and what it is worth there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pti_pipeline import leak
+from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.studies.claims.curves import (
+    distances,
+    ends,
+    nearness,
+    obedience,
+    training_positions,
+)
+from pti_pipeline.studies.claims.prompts import KINDS
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A sweep at the learning rate at which its leak reaches the bound.
+
+    Attributes
+    ----------
+    lr, distance : float
+        Interpolated in their logarithms; an end of the sweep where the bound is not crossed.
+    appearance, editability : float
+        Shares, 0 to 1; interpolated.
+    drift : float
+        Distance between functions on prompts of other subjects; interpolated.
+    hypervolume : float
+        Of all runs' appearance, editability and 1 - leak, over (0, 0, 0).
+    """
+
+    lr: float
+    distance: float
+    appearance: float
+    editability: float
+    drift: float
+    hypervolume: float
+
+
+def limit_of(cell: Cell, result: Result) -> Limit:
+    """Find a sweep's limit: the first crossing of the bound, since beyond collapse leaks shrink."""
+    runs = sorted(ends(result), key=lambda run: run["lr"])
+    usual, pivot = result["reference"]["class"], result["reference"]["pivot"]
+    training = training_positions(cell)
+    far = nearness(pivot, usual, training)
+    aucs = np.array([leak.auc(nearness(r["samples"], usual, training), far) for r in runs])
+    rates = np.log10([run["lr"] for run in runs])
+    last = [run["probes"][-1] for run in runs]
+    at = crossing(rates, aucs, leak.MARGIN)
+    shown = [run["samples"]["appearance"] for run in runs]
+    obeyed = [obedience(run["samples"], list(KINDS)) for run in runs]
+    free = 1 - 2 * np.clip(aucs - 0.5, 0, 0.5)
+
+    def there(values: object) -> float:
+        return float(np.interp(at, rates, np.asarray(values, float)))
+
+    return Limit(
+        lr=10**at,
+        distance=10 ** there(np.log10(distances(last))),
+        appearance=there(shown),
+        editability=there(obeyed),
+        drift=there([row["function_other"] for row in last]),
+        hypervolume=hypervolume(np.stack([shown, obeyed, free], 1)),
+    )
+
+
+def crossing(x: Values, y: Values, bound: float) -> float:
+    """First x at which y reaches a bound, interpolated; an end of x where it never does.
+
+    Examples
+    --------
+    >>> crossing(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.5, 0.7]), 0.6)
+    1.5
+    """
+    above = np.flatnonzero(y >= bound)
+    if not len(above):
+        return float(x[-1])
+    i = int(above[0])
+    if i == 0:
+        return float(x[0])
+    share = (bound - y[i - 1]) / (y[i] - y[i - 1])
+    return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+
+def hypervolume(points: Values) -> float:
+    """Volume of the boxes from the origin to any of n points in the unit cube (n, 3), together.
+
+    Examples
+    --------
+    >>> hypervolume(np.array([[1.0, 0.5, 1.0], [0.5, 1.0, 1.0]]))
+    0.75
+    """
+    edges = [np.unique(np.concatenate([[0.0], points[:, i]])) for i in range(3)]
+    corners = np.stack(np.meshgrid(*(e[1:] for e in edges), indexing="ij"), -1)
+    covered = (points[:, None, None, None] >= corners).all(-1).any(0)
+    sizes = np.einsum("i,j,k->ijk", *(np.diff(e) for e in edges))
+    return float(sizes[covered].sum())

@@ -1,0 +1,141 @@
+"""The regularizers' comparison: its arms, its limits, and how a verdict follows."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pti_pipeline.cli import main
+from pti_pipeline.settings import FinetuneSettings
+from pti_pipeline.studies.claims.arms import ARMS, FINALISTS, ROWS, arm_settings
+from pti_pipeline.studies.claims.cells import Cell, write_cell
+from pti_pipeline.studies.claims.comparison_grid import (
+    best_weights,
+    comparison_grid,
+    finals,
+    screen,
+)
+from pti_pipeline.studies.claims.curves import training_positions
+from pti_pipeline.studies.claims.evidence import Evidence
+from pti_pipeline.studies.claims.grid import grid
+from pti_pipeline.studies.claims.limits import crossing, hypervolume, limit_of
+from pti_pipeline.studies.claims.locality import locality
+from pti_pipeline.studies.claims.prompts import KINDS
+from pti_pipeline.studies.claims.tunings import SWEEP_LRS
+
+
+def sweep(cell, farther, shown=0.6):
+    """Results of a sweep that starts to stand where the pictures do beyond a learning rate."""
+    rng = np.random.default_rng(0)
+    places = training_positions(cell)
+
+    def sample(share, appearance):
+        n = 400
+        free = rng.uniform(0.2, 0.8, (n, 2))
+        copies = places[rng.integers(len(places), size=n)]
+        where = np.where(rng.random(n)[:, None] < share, copies, free)
+        x, y = (1000 * where.T).round().tolist()
+        return {
+            "x": x, "y": y, "appearance": appearance, "obeyed": dict.fromkeys(KINDS, 0.9),
+        }  # fmt: skip
+
+    runs = [
+        {
+            "lr": lr,
+            "diverged": False,
+            "probes": [{"distance": 1e4 * lr, "function_other": lr}],
+            "samples": sample(float(lr > farther * 1.01), shown),
+        }
+        for lr in SWEEP_LRS
+    ]
+    reference = {"class": sample(0, 0.3), "pivot": sample(0, 0.5)}
+    return {"reference": reference, "runs": runs, "before": {}, "made": {"commit": "c"}}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_is_a_tuning_of_as_many_rows(name):
+    for weight in ARMS[name].weights:
+        options = arm_settings(Cell("sweep", "mochi", 0, arm=name, weight=weight))
+        settings = FinetuneSettings(lr=0.1, **options)
+        beside = settings.regularizer in (
+            "locality", "class-preservation", "prior-preservation",
+        )  # fmt: skip
+        assert settings.batch_size * (2 if beside else 1) == ROWS
+        assert settings.reg_every == 1
+    assert arm_settings(Cell("sweep", "mochi", 0)) == {}
+
+
+def test_cells_of_arms_have_files_of_their_own():
+    cells = [*grid(), *screen(), *finals(dict.fromkeys(ARMS, 1.0))]
+    distinct = set(cells)
+    assert len({cell.name for cell in distinct}) == len(distinct)
+    assert screen()[0].name == "sweep-mochi-4pictures-seed0-none-1"
+
+
+def test_finals_follow_from_a_whole_screen(tmp_path):
+    cells = screen()
+    assert comparison_grid(tmp_path) == cells
+    for cell in cells:
+        good = cell.weight == ARMS[cell.arm].weights[-1]
+        result = sweep(cell, 1e-3, 0.9 if good or cell.arm == "timestep-rank" else 0.4)
+        write_cell(tmp_path, cell, result)
+    whole = comparison_grid(tmp_path)
+    assert whole[: len(cells)] == cells
+    arms = {(c.arm, c.weight) for c in whole[len(cells) :]}
+    assert {name for name, _ in arms} >= set(FINALISTS)
+    assert all(weight == ARMS[name].weights[-1] for name, weight in arms)
+    known = {c: json.loads((tmp_path / f"{c.name}.json").read_text()) for c in cells}
+    assert len(best_weights(known)) == len(FINALISTS) + 1
+
+
+def test_a_limit_is_where_the_leak_crosses_its_bound():
+    cell = Cell("sweep", "mochi", 0, arm="none")
+    early, late = limit_of(cell, sweep(cell, 2e-4)), limit_of(cell, sweep(cell, 8e-4))
+    assert 2e-4 < early.lr < 4e-4 and 8e-4 < late.lr < 1.6e-3
+    assert early.distance == pytest.approx(1e4 * early.lr)
+    assert early.appearance == pytest.approx(0.6) and early.editability == pytest.approx(0.9)
+    assert late.drift > early.drift
+    never = limit_of(cell, sweep(cell, 1.0))
+    assert never.lr == pytest.approx(SWEEP_LRS[-1])
+    assert limit_of(cell, sweep(cell, 0.0)).lr == pytest.approx(SWEEP_LRS[0])
+    assert never.hypervolume == pytest.approx(0.6 * 0.9, abs=0.06)
+
+
+def test_crossings_and_volumes_by_hand():
+    x = np.array([0.0, 1.0, 2.0])
+    assert crossing(x, np.array([0.7, 0.5, 0.5]), 0.6) == 0.0
+    assert crossing(x, np.array([0.5, 0.5, 0.5]), 0.6) == 2.0
+    assert crossing(x, np.array([0.5, 0.7, 0.1]), 0.6) == 0.5  # the first, whatever follows
+    assert hypervolume(np.array([[0.5, 0.5, 0.5]])) == 0.125
+    assert hypervolume(np.array([[0.5, 0.5, 0.5], [0.4, 0.4, 0.4]])) == 0.125
+
+
+def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
+    farther = {"locality-near": 1.6e-3, "none": 2e-4}
+    for cell in screen():
+        write_cell(tmp_path, cell, sweep(cell, farther.get(cell.arm, 2e-4)))
+    found = {v.name: v for v in locality(Evidence(tmp_path))}
+    near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
+    assert near.verdict == "supported" and near.estimate.value == pytest.approx(8, rel=0.2)
+    assert far.verdict == "not supported" and far.estimate.value == pytest.approx(1, rel=0.2)
+    assert near.subjects == 2 and near.seeds == 1
+    assert math.isfinite(near.details["hypervolume"].value)
+
+
+def test_nothing_is_said_before_the_screen_is_whole(tmp_path):
+    for cell in screen()[:-1]:
+        write_cell(tmp_path, cell, sweep(cell, 2e-4))
+    assert list(locality(Evidence(tmp_path))) == []
+
+
+def test_a_quick_comparison_runs(store):
+    words = ["claims", f"--folder={store / 'results'}", "--quick=yes", "--claim=locality"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    names = {p.name for p in (store / "results" / "quick" / "cells").glob("sweep-*.json")}
+    assert names == {
+        "sweep-mochi-4pictures-seed0-none-1.json",
+        "sweep-mochi-4pictures-seed0-locality-near-1.json",
+    }
