@@ -63,9 +63,13 @@ def _method() -> str:
 
 
 def _begin() -> None:
-    """Take one thread, and end when the process that started this one is gone, even if killed."""
     torch.set_num_threads(1)  # a fork's threads are gone: with several it would wait for them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, who ends its runs there
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was killed."""
 
     def watch() -> None:
         parent = parent_process()

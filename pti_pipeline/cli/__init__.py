@@ -26,7 +26,7 @@ from pti_pipeline.cli.options import (
     watching,
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
-from pti_pipeline.cli.stages import finetune, invert, pack, sweep
+from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import STEPS
@@ -125,7 +125,7 @@ def main_command(**options: Any) -> None:
     )
 
 
-for command in (invert, finetune, sweep, pack, evaluate, select, register, report, generate):
+for command in (invert, finetune, sweep, evaluate, select, register, report, generate):
     main.add_command(command)
 for command in (claims, world):
     main.add_command(command)

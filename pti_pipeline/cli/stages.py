@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,14 +136,6 @@ def sweep(**o: Any) -> None:
     whole = Pack(o["stage"], where, subject, members, *last, varied=vary[0])
     run = sweep(whole, Executor(o["executor"], o["ray_address"]))
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
-
-
-@click.command(hidden=True)
-def pack() -> None:
-    """Train the pack of a sweep that is written, as JSON, on the standard input."""
-    from pti_pipeline.studies.packs import Pack, train
-
-    train(Pack.from_json(sys.stdin.read()))
 
 
 def _training(o: dict[str, Any]) -> dict[str, Any]:

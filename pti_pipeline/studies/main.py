@@ -20,7 +20,7 @@ from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
-from pti_pipeline.studies.executors import workers
+from pti_pipeline.studies.local import workers
 from pti_pipeline.studies.processes import run_command, warm_up
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run

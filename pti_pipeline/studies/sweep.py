@@ -11,7 +11,8 @@ from pti_pipeline.errors import DivergedError
 from pti_pipeline.settings import FinetuneSettings, TrainSettings
 from pti_pipeline.steps.finetune import prepare_finetuning
 from pti_pipeline.steps.invert import prepare_inversion
-from pti_pipeline.studies.executors import Process, hired, run_local, run_ray, workers
+from pti_pipeline.studies.cluster import run_ray
+from pti_pipeline.studies.local import Worker, hired, run_local, workers
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.find import get_run, members
 from pti_pipeline.tracking.runs import open_run
@@ -56,7 +57,7 @@ def _run(
     whole: Pack,
     parts: Sequence[Sequence[TrainSettings]],
     executor: Executor,
-    waiting: list[Process],
+    waiting: list[Worker],
 ) -> str:
     tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -138,8 +139,9 @@ def follow(
         Of each experiment that diverged, the step at which it was frozen.
     """
     course = Course({}, {})
-    followed = recorded(runs, moments, course)
-    for moment in tqdm(followed, label, max(shared.ends), unit="step", mininterval=2):
+    followed, line = recorded(runs, moments, course), int(os.environ.get("PTI_PLACE", "0"))
+    bar = tqdm(followed, label, max(shared.ends), unit="step", mininterval=2, position=line)
+    for moment in bar:
         for view in views:
             if moment.step in view.steps:
                 view.log(runs, moment.step)

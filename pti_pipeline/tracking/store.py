@@ -29,6 +29,13 @@ import mlflow  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
+_uris: set[str] = set()
+
+
+def opened() -> bool:
+    """Whether this process has opened a store: a fork of it would share its connections."""
+    return bool(_uris)
+
 
 def connect() -> MlflowClient:
     """Open the tracking store, making its database if there is none yet.
@@ -40,6 +47,7 @@ def connect() -> MlflowClient:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
     mlflow.set_tracking_uri(uri)
+    _uris.add(uri)
     try:
         with _alone(uri):
             client = MlflowClient()

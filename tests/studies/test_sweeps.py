@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from multiprocessing import active_children
 
 import psutil
 import pytest
@@ -15,9 +16,9 @@ from mlflow import MlflowClient
 from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, WatchSettings
-from pti_pipeline.studies import executors
+from pti_pipeline.studies import local
 from pti_pipeline.studies import sweep as sweeps
-from pti_pipeline.studies.executors import run_ray
+from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.studies.sweep import Executor, sweep
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
@@ -168,11 +169,12 @@ def kill_a_child_when(there):
         for _ in range(600):
             time.sleep(0.1)
             if there():
-                for child in psutil.Process().children(recursive=True):
-                    command = child.cmdline()
-                    if "pack" in command or any("ray::_attempt" in word for word in command):
-                        os.kill(child.pid, signal.SIGKILL)
-                        return
+                own = [child.pid for child in active_children()]
+                family = psutil.Process().children(recursive=True)
+                rays = [c.pid for c in family if any("ray::_attempt" in w for w in c.cmdline())]
+                for pid in [*own, *rays][:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    return
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -181,7 +183,7 @@ def kill_a_child_when(there):
 
 def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "workers", lambda: 2)
-    monkeypatch.setattr(executors, "workers", lambda: 1)
+    monkeypatch.setattr(local, "workers", lambda: 1)
     runs = tuple(replace(e, steps=60) for e in whole.experiments)
     thread = kill_a_child_when(lambda: bool(find_runs(step="invert")))
     run = sweep(replace(whole, experiments=runs), Executor())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from pti_pipeline.studies.claims.cells import Result
-from pti_pipeline.studies.claims.curves import FACTORS, distances, ends, gain, obedience
+from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.studies.claims.curves import (
+    FACTORS,
+    ONSET,
+    distances,
+    ends,
+    gain,
+    obedience,
+    onset_of,
+)
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.prompts import KINDS
 
@@ -71,9 +79,76 @@ def order_figure(evidence: Evidence) -> Figure | None:
     return figure
 
 
+def mechanism_figure(evidence: Evidence) -> Figure | None:
+    """Distance at which appearance and position start, against the number of pictures."""
+    starts = {
+        inverted: evidence.of(kind="tuning", seed=0, constant="", inverted=inverted, arm="")
+        for inverted in (True, False)
+    }
+    shown = {k: cells for k, cells in starts.items() if len({c.pictures for c in cells}) > 1}
+    if not shown:
+        return None
+    figure = Figure(figsize=(4.0 * len(shown) + 0.6, 3.4), dpi=150, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
+    for axes, (inverted, cells) in zip(panels, shown.items(), strict=True):
+        for i, factor in enumerate(("appearance", "position")):
+            _onsets(axes, cells, factor, i)
+        _dress(axes, "distance at which it starts", "from a pivot" if inverted else "from a word")
+        axes.set(xlabel="training pictures", yscale="log")
+        axes.xaxis.set_major_locator(LogLocator(base=2))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return figure
+
+
+def curve_figure(evidence: Evidence) -> Figure | None:
+    """Gains of appearance and position by learning rates, by checkpoints and by scales."""
+    swept = {c.subject: r for c, r in evidence.usual("sweep").items()}
+    runs = {c.subject: r for c, r in evidence.usual("tuning").items() if c.seed == 0}
+    subjects = [subject for subject in runs if subject in swept]
+    if not subjects:
+        return None
+    figure = Figure(figsize=(2.4 * len(subjects) + 0.6, 5.0), dpi=150, layout="constrained")
+    grid = figure.subplots(2, len(subjects), squeeze=False)
+    for column, subject in enumerate(subjects):
+        run = runs[subject]["runs"][0]
+        ways = {
+            "learning rates": (swept[subject], [r["probes"][-1] for r in ends(swept[subject])]),
+            "checkpoints": (runs[subject], run["probes"]),
+            "scales of the last": (runs[subject], run["scaled"]),
+        }
+        for row, factor in enumerate(("appearance", "position")):
+            axes = grid[row, column]
+            for i, (label, (result, rows)) in enumerate(ways.items()):
+                (line,) = axes.plot(distances(rows), gain(result, rows, factor), label=label)
+                line.set(color=COLORS[i], marker=MARKERS[i], markersize=3.5)
+            title = subject if row == 0 else ""
+            _dress(axes, f"gain of {factor}" if column == 0 else "", title)
+            axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
+    return figure
+
+
+def _onsets(axes: Axes, cells: Mapping[Cell, Result], factor: str, i: int) -> None:
+    """Draw onsets against pictures: thinly of each subject, and their mean in the logarithm."""
+    sizes = sorted({cell.pictures for cell in cells})
+    logs: dict[int, list[float]] = {n: [] for n in sizes}
+    for subject in dict.fromkeys(cell.subject for cell in cells):
+        own = {
+            c.pictures: onset_of(r, factor, ONSET) for c, r in cells.items() if c.subject == subject
+        }
+        known = sorted((n, at) for n, at in own.items() if np.isfinite(at))
+        axes.plot(*zip(*known, strict=True), color=COLORS[i], linewidth=0.6, alpha=0.35)
+        for n, at in known:
+            logs[n].append(float(np.log10(at)))
+    means = [(n, 10 ** np.mean(values)) for n, values in logs.items() if values]
+    (line,) = axes.plot(*zip(*means, strict=True), label=factor)
+    line.set(color=COLORS[i], marker=MARKERS[i], markersize=4, linewidth=1.6)
+
+
 FIGURES: dict[str, Callable[[Evidence], Figure | None]] = {
     "inversion": inversion_figure,
     "order": order_figure,
+    "mechanism": mechanism_figure,
+    "curve": curve_figure,
 }
 """By the name of the file."""
 
