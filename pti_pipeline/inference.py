@@ -62,9 +62,13 @@ def onset(distances: Values, gains: Values, share: float) -> float:
     3.162
     """
     top = gains.max()
-    if not top > 0:
+    return reaching(distances, gains, share * top) if top > 0 else float("nan")
+
+
+def reaching(distances: Values, gains: Values, level: float) -> float:
+    """Distance at which a gain first reaches a level; NaN if never. As in :func:`onset`."""
+    if not (gains >= level).any():
         return float("nan")
-    level = share * top
     first = int(np.argmax(gains >= level))
     if first == 0:
         return float(distances[0])

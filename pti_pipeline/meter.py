@@ -136,25 +136,38 @@ def equipment(meter: Meter) -> Equipment:
 
 def measure(meter: Meter, case: Case) -> list[Measured]:
     """Measure the characters of one case in one pass."""
+    parts = zip(measure_plain(meter, case), measure_rest(meter, case), strict=True)
+    return [Measured(plain, *rest) for plain, rest in parts]
+
+
+def measure_plain(meter: Meter, case: Case) -> list[dict[str, Tensor]]:
+    """Samples of the plain prompt, read: the first field of :class:`Measured`, and most work."""
     kit = equipment(meter)
-    base, who, readers = kit.base, case.who, kit.readers
-    seeds = list(range(meter.samples))
+    prompts, seeds = [PLAIN] * meter.samples, range(meter.samples)
+    with tuned(kit.base, case):
+        drawn = draw(kit.base, case.who, prompts, seeds, meter.how)
+    return [read_plain(kit.readers, shown) for shown in drawn]
+
+
+def measure_rest(
+    meter: Meter, case: Case
+) -> list[tuple[dict[str, Tensor], dict[str, float], NDArray[np.uint8]]]:
+    """The other fields: samples of edit prompts, read; metrics on the bank; the sample grid."""
+    kit, who = equipment(meter), case.who
     prompts = [text for text in kit.edits for _ in range(meter.edit_seeds)]
     asked = list(range(meter.edit_seeds)) * len(kit.edits)
-    with tuned(base, case):
-        banks = reconstruction.on_bank(base, who, kit.subject, kit.masks)
-        shares = overpowering.shares(base, who, kit.subject)
-        grids = preview(base, who, meter.how)
-        plain = draw(base, who, [PLAIN] * meter.samples, seeds, meter.how)
-        edits = draw(base, who, prompts, asked, meter.how) if prompts else [None] * len(plain)
+    with tuned(kit.base, case):
+        banks = reconstruction.on_bank(kit.base, who, kit.subject, kit.masks)
+        shares = overpowering.shares(kit.base, who, kit.subject)
+        grids = preview(kit.base, who, meter.how)
+        edits = draw(kit.base, who, prompts, asked, meter.how) if prompts else [None] * len(grids)
     return [
-        Measured(
-            read_plain(readers, shown),
-            {} if edited is None else read_edits(readers, edited, prompts),
+        (
+            {} if edited is None else read_edits(kit.readers, edited, prompts),
             bank | {"overpowering/share": share},
             grid,
         )
-        for shown, edited, bank, share, grid in zip(plain, edits, banks, shares, grids, strict=True)
+        for edited, bank, share, grid in zip(edits, banks, shares, grids, strict=True)
     ]
 
 

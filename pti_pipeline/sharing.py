@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,15 @@ from torch import Tensor
 from pti_pipeline import machine
 from pti_pipeline.characters import Characters
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.meter import Case, Measured, Meter, equipment, measure
+from pti_pipeline.meter import (
+    Case,
+    Measured,
+    Meter,
+    equipment,
+    measure,
+    measure_plain,
+    measure_rest,
+)
 from pti_pipeline.workers import worker_pool
 
 LIBRARIES = 700 * 2**20
@@ -27,8 +34,7 @@ def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
     """Measure every character of ``cases``, in order, side by side where there are cores.
 
     On a CPU a pass of many characters is no cheaper than one of each, so cases are taken apart
-    and shared out among processes of one thread each. These are new interpreters: a script that
-    calls this needs ``if __name__ == "__main__":``.
+    and shared out among processes of one thread each; see :func:`pti_pipeline.workers.worker_pool`.
 
     Raises
     ------
@@ -44,8 +50,14 @@ def measure_all(meter: Meter, cases: Sequence[Case]) -> Iterator[Measured]:
             yield from measure(meter, case)
         return
     with worker_pool(places) as pool:
-        for rows in pool.map(partial(_work, meter), map(_parcel, cases)):
-            yield from (Measured(_tensors(a), _tensors(b), *rest) for a, b, *rest in rows)
+        # in two parts, so that no core is idle while another measures the last character
+        jobs = [
+            (pool.submit(_plain, meter, parcel), pool.submit(_rest, meter, parcel))
+            for parcel in map(_parcel, cases)
+        ]
+        for first, second in jobs:
+            for plain, (edits, bank, grid) in zip(first.result(), second.result(), strict=True):
+                yield Measured(_tensors(plain), _tensors(edits), bank, grid)
 
 
 def apart(case: Case) -> list[Case]:
@@ -68,11 +80,19 @@ def _parcel(case: Case) -> Parcel:
     return case.who.name, case.who.vectors.numpy(), states, case.config, case.file
 
 
-def _work(meter: Meter, parcel: Parcel) -> list[tuple[Any, ...]]:
+def _plain(meter: Meter, parcel: Parcel) -> list[dict[str, NDArray[Any]]]:
+    return [_arrays(plain) for plain in measure_plain(meter, _case(parcel))]
+
+
+def _rest(meter: Meter, parcel: Parcel) -> list[tuple[dict[str, NDArray[Any]], Any, Any]]:
+    rows = measure_rest(meter, _case(parcel))
+    return [(_arrays(edits), bank, grid) for edits, bank, grid in rows]
+
+
+def _case(parcel: Parcel) -> Case:
     name, vectors, states, config, file = parcel
     who = Characters(name, torch.from_numpy(vectors))
-    case = Case(who, tuple(_tensors(state) for state in states), config, file)
-    return [(_arrays(m.plain), _arrays(m.edits), m.bank, m.grid) for m in measure(meter, case)]
+    return Case(who, tuple(_tensors(state) for state in states), config, file)
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

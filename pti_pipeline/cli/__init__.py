@@ -110,6 +110,9 @@ def main_command(**options: Any) -> None:
     parse_learning_rates(options["tuning_lrs"])
     parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
+    from pti_pipeline.studies.processes import warm_up
+
+    warm_up()  # the server of its steps imports what this process does, at the same time
     from pti_pipeline.studies.main import Plan, main
 
     usual, count = len(parse_seeds(SEEDS)), len(parse_seeds(options["seeds"]))

@@ -21,7 +21,7 @@ from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.local import workers
-from pti_pipeline.studies.processes import run_command, warm_up
+from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.values import halved, parse_learning_rates
@@ -91,7 +91,6 @@ def main(plan: Plan) -> str:
     """
     clock = time.monotonic()
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    warm_up()
     print(_cost(plan, where), flush=True)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}

@@ -14,12 +14,15 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 IMPORTED = (
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pti_pipeline.families.stable_diffusion",
     "pti_pipeline.steps.evaluate",
     "pti_pipeline.steps.register",
     "pti_pipeline.steps.select",
     "pti_pipeline.studies.sweep",
 )
-"""What the server imports; it uses none of it, so that no device is forked while in use."""
+"""What the server imports, with what others import late; it uses none of it, so that no device is
+forked while in use."""
 GRACE = 30
 """Seconds that a step has to end its runs after Ctrl-C, which reaches it too."""
 

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.curves import (
     FACTORS,
-    ONSET,
     distances,
     ends,
     gain,
     obedience,
-    onset_of,
 )
 from pti_pipeline.studies.claims.evidence import Evidence
+from pti_pipeline.studies.claims.mechanism import starts, whole
 from pti_pipeline.studies.claims.prompts import KINDS
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -81,11 +80,11 @@ def order_figure(evidence: Evidence) -> Figure | None:
 
 def mechanism_figure(evidence: Evidence) -> Figure | None:
     """Distance at which appearance and position start, against the number of pictures."""
-    starts = {
-        inverted: evidence.of(kind="tuning", seed=0, constant="", inverted=inverted, arm="")
+    sizes = {
+        inverted: whole(evidence.of(kind="tuning", seed=0, constant="", inverted=inverted))
         for inverted in (True, False)
     }
-    shown = {k: cells for k, cells in starts.items() if len({c.pictures for c in cells}) > 1}
+    shown = {inverted: cells for inverted, cells in sizes.items() if cells}
     if not shown:
         return None
     figure = Figure(figsize=(4.0 * len(shown) + 0.6, 3.4), dpi=150, layout="constrained")
@@ -96,7 +95,9 @@ def mechanism_figure(evidence: Evidence) -> Figure | None:
         _dress(axes, "distance at which it starts", "from a pivot" if inverted else "from a word")
         axes.set(xlabel="training pictures", yscale="log")
         axes.xaxis.set_major_locator(LogLocator(base=2))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     return figure
 
 
@@ -128,19 +129,25 @@ def curve_figure(evidence: Evidence) -> Figure | None:
 
 
 def _onsets(axes: Axes, cells: Mapping[Cell, Result], factor: str, i: int) -> None:
-    """Draw onsets against pictures: thinly of each subject, and their mean in the logarithm."""
-    sizes = sorted({cell.pictures for cell in cells})
-    logs: dict[int, list[float]] = {n: [] for n in sizes}
+    """Draw starts against pictures: thinly of each subject, hollow if never, and their mean."""
+    logs: dict[int, list[float]] = {n: [] for n in sorted({cell.pictures for cell in cells})}
     for subject in dict.fromkeys(cell.subject for cell in cells):
-        own = {
-            c.pictures: onset_of(r, factor, ONSET) for c, r in cells.items() if c.subject == subject
-        }
-        known = sorted((n, at) for n, at in own.items() if np.isfinite(at))
-        axes.plot(*zip(*known, strict=True), color=COLORS[i], linewidth=0.6, alpha=0.35)
-        for n, at in known:
-            logs[n].append(float(np.log10(at)))
-    means = [(n, 10 ** np.mean(values)) for n, values in logs.items() if values]
-    (line,) = axes.plot(*zip(*means, strict=True), label=factor)
+        found = starts({c: r for c, r in cells.items() if c.subject == subject}, factor)
+        x, y = [start.pictures for start in found], [start.at for start in found]
+        axes.plot(x, y, color=COLORS[i], linewidth=0.6, alpha=0.35)
+        never = [start for start in found if not start.reached]
+        axes.plot(
+            [start.pictures for start in never],
+            [start.at for start in never],
+            "^",
+            color=COLORS[i],
+            markerfacecolor="white",
+            markersize=4,
+        )
+        for start in found:
+            logs[start.pictures].append(float(np.log10(start.at)))
+    means = [10 ** np.mean(values) for values in logs.values()]
+    (line,) = axes.plot([*logs], means, label=factor)
     line.set(color=COLORS[i], marker=MARKERS[i], markersize=4, linewidth=1.6)
 
 
