@@ -12,6 +12,7 @@ from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.studies.claims.arms import ARMS, FINALISTS, ROWS, arm_settings
 from pti_pipeline.studies.claims.cells import Cell, write_cell
 from pti_pipeline.studies.claims.comparison_grid import (
+    baselines,
     best_weights,
     comparison_grid,
     finals,
@@ -21,7 +22,7 @@ from pti_pipeline.studies.claims.curves import training_positions
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.grid import grid
 from pti_pipeline.studies.claims.limits import crossing, hypervolume, limit_of
-from pti_pipeline.studies.claims.locality import locality
+from pti_pipeline.studies.claims.locality import against_baselines, locality
 from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.tunings import SWEEP_LRS
 
@@ -83,7 +84,7 @@ def test_finals_follow_from_a_whole_screen(tmp_path):
         write_cell(tmp_path, cell, result)
     whole = comparison_grid(tmp_path)
     assert whole[: len(cells)] == cells
-    arms = {(c.arm, c.weight) for c in whole[len(cells) :]}
+    arms = {(c.arm, c.weight) for c in whole[len(cells) :] if c.arm}
     assert {name for name, _ in arms} >= set(FINALISTS)
     assert all(weight == ARMS[name].weights[-1] for name, weight in arms)
     known = {c: json.loads((tmp_path / f"{c.name}.json").read_text()) for c in cells}
@@ -124,6 +125,18 @@ def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
     assert math.isfinite(near.details["hypervolume"].value)
 
 
+def test_baselines_stand_beside_the_light_tuning(tmp_path):
+    for cell in screen():
+        write_cell(tmp_path, cell, sweep(cell, 2e-4, 0.8))
+    for cell in baselines():
+        if cell.seed == 0:
+            write_cell(tmp_path, cell, sweep(cell, 0.0, 0.5))
+    (found,) = against_baselines(Evidence(tmp_path))
+    assert found.verdict == "supported" and found.estimate.value == pytest.approx(0.3)
+    assert found.details["light_tuning_leak"].value < found.details["joint_leak"].value
+    assert found.details["dreambooth_appearance"].value == pytest.approx(0.5)
+
+
 def test_nothing_is_said_before_the_screen_is_whole(tmp_path):
     for cell in screen()[:-1]:
         write_cell(tmp_path, cell, sweep(cell, 2e-4))
@@ -135,6 +148,11 @@ def test_a_quick_comparison_runs(store):
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     names = {p.name for p in (store / "results" / "quick" / "cells").glob("sweep-*.json")}
+    others = {p.name for p in (store / "results" / "quick" / "cells").glob("[dj]*.json")}
+    assert others == {
+        "dreambooth-mochi-4pictures-seed0-2vectors.json",
+        "joint-mochi-4pictures-seed0.json",
+    }
     assert names == {
         "sweep-mochi-4pictures-seed0-none-1.json",
         "sweep-mochi-4pictures-seed0-locality-near-1.json",

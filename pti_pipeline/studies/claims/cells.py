@@ -20,8 +20,8 @@ class Cell:
     Attributes
     ----------
     kind : str
-        ``inversion``, ``tuning`` (one run, followed along its distance) or ``sweep`` (tunings at
-        several learning rates).
+        ``inversion``, ``tuning`` (one run, followed along its distance), ``sweep`` (tunings at
+        several learning rates), or a baseline: ``dreambooth`` or ``joint``.
     subject : str
         Name of a held-out character.
     seed : int

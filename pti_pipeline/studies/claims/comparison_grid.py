@@ -34,6 +34,16 @@ def finals(best: Best) -> list[Cell]:
         for seed in SEEDS
         for subject in SUBJECTS
         for name, weight in best.items()
+    ] + baselines()
+
+
+def baselines() -> list[Cell]:
+    """What others do, on all subjects and seeds; plain inversions are in the note's own grid."""
+    return [
+        Cell(kind, subject, seed, vectors=vectors)
+        for seed in SEEDS
+        for subject in SUBJECTS
+        for kind, vectors in (("dreambooth", 2), ("joint", 1))
     ]
 
 
@@ -47,8 +57,9 @@ def comparison_grid(folder: Path) -> list[Cell]:
 
 
 def quick_comparison() -> list[Cell]:
-    """One subject's tunings, without and with locality."""
-    return [Cell("sweep", SUBJECTS[0], SEEDS[0], arm=name) for name in ("none", "locality-near")]
+    """One subject's tunings, without and with locality, and the baselines."""
+    arms = [Cell("sweep", SUBJECTS[0], SEEDS[0], arm=name) for name in ("none", "locality-near")]
+    return arms + baselines()[:2]
 
 
 def best_weights(cells: Mapping[Cell, Result]) -> dict[str, float]:

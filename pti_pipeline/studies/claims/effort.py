@@ -38,7 +38,7 @@ class Effort:
 FULL = Effort(
     STEPS,
     {"inversion": 12, "tuning": 24, "sweep": 12},
-    {"inversion": 64, "tuning": 128, "sweep": 128},
+    {"inversion": 64, "tuning": 128, "sweep": 128, "dreambooth": 128, "joint": 128},
     edit_seeds=4,
     rates=6,
     how=SampleSettings(),
@@ -46,7 +46,7 @@ FULL = Effort(
 QUICK = Effort(
     8,
     {"inversion": 2, "tuning": 3, "sweep": 2},
-    {"inversion": 8, "tuning": 8, "sweep": 8},
+    {"inversion": 8, "tuning": 8, "sweep": 8, "dreambooth": 8, "joint": 8},
     edit_seeds=1,
     rates=2,
     how=SampleSettings(steps=3),

@@ -61,7 +61,7 @@ def quick_grid() -> list[Cell]:
 
 def needs(cell: Cell) -> Cell | None:
     """Cell whose result a tuning starts from: the inversion of the same pictures."""
-    if cell.kind == "inversion" or not cell.inverted:
+    if cell.kind in ("inversion", "dreambooth", "joint") or not cell.inverted:
         return None
     sampled = cell.pictures in (Cell.pictures, MORE_PICTURES) and not cell.constant
     return Cell(

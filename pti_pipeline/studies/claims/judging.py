@@ -12,7 +12,7 @@ from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.knee import inversion_knee
 from pti_pipeline.studies.claims.laws import distance_law, one_run_curve
 from pti_pipeline.studies.claims.light import light_tuning
-from pti_pipeline.studies.claims.locality import locality
+from pti_pipeline.studies.claims.locality import against_baselines, locality
 from pti_pipeline.studies.claims.mechanism import controls, mechanism
 from pti_pipeline.studies.claims.order import order, repeatability
 from pti_pipeline.studies.claims.verdict import Verdict
@@ -27,6 +27,7 @@ CLAIMS = (
     controls,
     one_run_curve,
     locality,
+    against_baselines,
 )
 """A claim is one function, and one line here."""
 

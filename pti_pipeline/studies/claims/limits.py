@@ -31,6 +31,8 @@ class Limit:
         Interpolated in their logarithms; an end of the sweep where the bound is not crossed.
     appearance, editability : float
         Shares, 0 to 1; interpolated.
+    leak : float
+        AUC against the class word; interpolated.
     drift : float
         Distance between functions on prompts of other subjects; interpolated.
     hypervolume : float
@@ -41,6 +43,7 @@ class Limit:
     distance: float
     appearance: float
     editability: float
+    leak: float
     drift: float
     hypervolume: float
 
@@ -57,6 +60,7 @@ def limit_of(cell: Cell, result: Result) -> Limit:
     at = crossing(rates, aucs, leak.MARGIN)
     shown = [run["samples"]["appearance"] for run in runs]
     obeyed = [obedience(run["samples"], list(KINDS)) for run in runs]
+    total = [class_leak(cell, result, run["samples"]) for run in runs]
     free = 1 - 2 * np.clip(aucs - 0.5, 0, 0.5)
 
     def there(values: object) -> float:
@@ -67,9 +71,16 @@ def limit_of(cell: Cell, result: Result) -> Limit:
         distance=10 ** there(np.log10(distances(last))),
         appearance=there(shown),
         editability=there(obeyed),
+        leak=there(total),
         drift=there([row["function_other"] for row in last]),
         hypervolume=hypervolume(np.stack([shown, obeyed, free], 1)),
     )
+
+
+def class_leak(cell: Cell, result: Result, sample: Result) -> float:
+    """AUC of a sample's leak against the class word on the base model."""
+    usual, training = result["reference"]["class"], training_positions(cell)
+    return leak.auc(nearness(sample, usual, training), nearness(usual, usual, training))
 
 
 def crossing(x: Values, y: Values, bound: float) -> float:

@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pti_pipeline.inference import Estimate
+from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.comparison_grid import best_weights, screen
+from pti_pipeline.studies.claims.curves import ends, obedience
 from pti_pipeline.studies.claims.evidence import Evidence, by_subject
-from pti_pipeline.studies.claims.limits import Limit, limit_of
+from pti_pipeline.studies.claims.limits import Limit, class_leak, limit_of
+from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.verdict import Verdict, counts, pooled, power, said
 
+PLAIN_LR = 1e-3
+"""Of a plain inversion, among those of the note's cells."""
 DECISIVE = 2.0
 """Times by which the learning rate has to grow at an equal bound of the leak."""
 
@@ -57,3 +62,59 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
                 "hypervolume": against(name, lambda at: at.hypervolume),
             },
         )
+
+
+def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
+    """What others do at its usual defaults, beside the light tuning at its limit."""
+    light = {c: r for c, r in evidence.cells.items() if c.arm == "none"}
+    ours = {(c.subject, c.seed): limit_of(c, r) for c, r in light.items()}
+    kinds = {
+        "plain_inversion": evidence.usual("inversion"),
+        "dreambooth": evidence.of(kind="dreambooth"),
+        "joint": evidence.of(kind="joint"),
+    }
+    known = {
+        name: {c: r for c, r in cells.items() if (c.subject, c.seed) in ours}
+        for name, cells in kinds.items()
+    }
+    if not known["joint"] or not known["dreambooth"]:
+        return
+
+    def mean(name: str, value: Callable[[Cell, Result], float]) -> Estimate:
+        return pooled(by_subject(known[name], value), f"baselines/{name}")
+
+    def shown(name: str, key: str) -> Estimate:
+        return mean(name, lambda c, r: _worth(c, r)[key])
+
+    def own(key: str) -> Estimate:
+        return mean("joint", lambda c, _: getattr(ours[c.subject, c.seed], key))
+
+    gained = mean(
+        "joint",
+        lambda c, r: ours[c.subject, c.seed].appearance - _worth(c, r)["appearance"],
+    )
+    keys = ("appearance", "editability", "leak")
+    yield Verdict(
+        "baselines",
+        "At its limit the light tuning shows more of the character than token and LoRA trained "
+        "together do at their usual defaults.",
+        said(gained.low > 0, gained.high < 0),
+        "appearance, less that of the joint training, share of identity factors",
+        gained,
+        *counts(light | known["joint"] | known["dreambooth"]),
+        details={
+            **{f"light_tuning_{key}": own(key) for key in keys},
+            **{f"{name}_{key}": shown(name, key) for name in known for key in keys},
+        },
+    )
+
+
+def _worth(cell: Cell, result: Result) -> dict[str, float]:
+    """Appearance, editability and leak against the class word of a baseline."""
+    runs = ends(result)
+    sample = min(runs, key=lambda run: abs(np.log(run["lr"] / PLAIN_LR)))["samples"]
+    return {
+        "appearance": sample["appearance"],
+        "editability": obedience(sample, list(KINDS)),
+        "leak": class_leak(cell, result, sample),
+    }
