@@ -89,9 +89,9 @@ def load_subject(folder: Path, size: int) -> Subject:
         )
     captions = _captions(folder, paths)
     pixels = np.stack(pictures)
-    digest = sha256(pixels.tobytes() + json.dumps(captions).encode()).hexdigest()
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
     names, masks = tuple(p.name for p in paths), tuple(_mask(p, size) for p in paths)
+    digest = sha256(pixels.tobytes() + json.dumps(captions).encode()).hexdigest()
     return Subject(images.contiguous(), captions, names, digest, masks)
 
 

@@ -20,7 +20,11 @@ class PtiError(Exception):
 
     def __init__(self, code: str, what: str, hint: str) -> None:
         super().__init__(f"error[{code}]: {what}. Hint: {hint}.")
-        self.code, self.hint = code, hint
+        self.code, self.what, self.hint = code, what, hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let a worker's error reach the process that it works for."""
+        return type(self), (self.code, self.what, self.hint)
 
 
 class UsageError(PtiError):

@@ -19,6 +19,10 @@ from pti_pipeline.settings import FinetuneSettings, SampleSettings
 
 ROWS = 64
 """Rows of one pass."""
+SEED = 10**6
+"""Of the first sample that is held: no evaluation draws from such seeds."""
+ENCODED = 8
+"""Pictures that are encoded at once."""
 
 Draw = Callable[[int, int], "Rows"]
 """``draw(seed, step)``: rows of one experiment at one step."""
@@ -113,14 +117,14 @@ def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
 
 def _drawn(ground: Ground, states: Tensor) -> Tensor:
     """Latents of a sample of the base model for each of P prompts' states."""
-    base, how = ground.base, SampleSettings()
+    base, usual = ground.base, SampleSettings()
+    how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
     negative = encode(base, class_word(), [""])[0, 0]
     pictures = [
-        sample(base, part[None], negative, [int(i) for i in index], how.steps, how.guidance)[0]
-        for index in torch.arange(len(states)).split(ROWS)
-        for part in [states[index.to(states.device)]]
+        sample(base, states[i : i + ROWS][None], negative, seeds[i : i + ROWS], *how)[0]
+        for i in range(0, len(states), ROWS)
     ]
-    return base.encode_images(torch.cat(pictures))[0]
+    return torch.cat([base.encode_images(few)[0] for few in torch.cat(pictures).split(ENCODED)])
 
 
 def _noised(

@@ -149,6 +149,8 @@ def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
     The rank at timestep t of T is :math:`\lfloor (r - r_{min}) (T - t) / T \rfloor + r_{min}`
     with :math:`r_{min} = \lceil r / 2 \rceil` (T-LoRA, Soboleva et al. 2025, eq. 6).
     """
+    if adapter.hooks:
+        return  # it is there already, for another pivot
     rank = adapter.config.r
     least = -(-rank // 2)
 

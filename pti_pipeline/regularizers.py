@@ -6,7 +6,7 @@ A new one is one function here and one line in :data:`REGULARIZERS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,8 +79,15 @@ def prior_preservation(ground: Ground) -> Regularization:
     """Go on learning pictures of the class, drawn by the base model (Ruiz et al. 2023, eq. 2).
 
     The target is the noise itself, as for the training's own pictures.
+
+    Raises
+    ------
+    UsageError
+        If the pictures themselves are asked for as latents.
     """
-    ground = replace(ground, settings=replace(ground.settings, reg_latents="base"))
+    if ground.settings.reg_latents != "base":
+        what = "prior-preservation learns samples of the base model, not the training pictures"
+        raise UsageError("E232", what, "leave --reg-latents at base")
     return Regularization(hold(ground, _class_states(ground), answers=False))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 KEPT = 0.95
@@ -34,8 +33,9 @@ class Rival:
 def prefer(usual: Rival, other: Rival) -> tuple[bool, str]:
     """Whether ``other`` is to be kept rather than ``usual``, and why, in half a sentence.
 
-    It must reconstruct better, leak no more and keep :data:`KEPT` of the editability; a draw is for
-    the usual one.
+    Both are at a limit of their own, up to which no leak was found. The other must reconstruct
+    better and keep :data:`KEPT` of the editability; a draw, or what is unknown, is for the usual
+    one.
 
     Examples
     --------
@@ -53,6 +53,6 @@ def prefer(usual: Rival, other: Rival) -> tuple[bool, str]:
     if other.editability < KEPT * usual.editability:
         share = other.editability / usual.editability
         return False, f"{other.name} keeps only {share:.0%} of the editability"
-    if math.isnan(other.reconstruction) or other.reconstruction <= usual.reconstruction:
+    if not other.reconstruction > usual.reconstruction:
         return False, f"{other.name} reconstructs no better at its limit: {pair}"
     return True, f"{other.name} reconstructs better at its limit: {pair}"

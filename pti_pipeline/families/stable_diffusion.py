@@ -110,13 +110,13 @@ class StableDiffusion:
         table: Tensor = self.text_encoder.get_input_embeddings().weight.detach()
         return table
 
-    @torch.no_grad()
     def words(self) -> Tensor:
         """Embeddings of the vocabulary's whole words of three letters or more, shape (W, H)."""
         pieces = self.tokenizer.get_vocab().items()
         words = sorted(row for piece, row in pieces if WORD.fullmatch(piece))
         return self.vocabulary()[torch.tensor(words, device=self.device)]
 
+    @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
         scale = self.vae.config.scaling_factor

@@ -64,7 +64,7 @@ def stage_section(study: Study, stage: Stage) -> Html:
 
 def gains_section(study: Study) -> Html:
     """Gains of appearance, position, pose and environment on one axis."""
-    panel = gains_panel(study.finetune)
+    panel = gains_panel(study.final)
     absent = "Left out: no tuning of this study logged the gains on counterfactual twins."
     return el(
         "section",

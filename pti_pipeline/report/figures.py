@@ -40,9 +40,9 @@ def regularized_figure(study: Study) -> Figure:
 
 
 def gains_figure(study: Study) -> Figure:
-    """Gains of every factor along the tuning; says so where they were not logged."""
-    panel = gains_panel(study.finetune)
-    figure = _panels([panel] if panel else [], study.finetune, "no gains on twins were logged")
+    """Gains of every factor along the tuning that was registered; says so if none was logged."""
+    panel = gains_panel(study.final)
+    figure = _panels([panel] if panel else [], study.final, "no gains on twins were logged")
     if panel:
         figure.axes[0].set_ylabel("share of the base's loss", fontsize=9)
     return figure

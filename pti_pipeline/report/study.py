@@ -1,4 +1,4 @@
-"""What the report shows: a study's two stages and their runs, as plain data."""
+"""What the report shows: a study's stages and their runs, as plain data."""
 
 from __future__ import annotations
 

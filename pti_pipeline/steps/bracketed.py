@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from math import log10
 from statistics import fmean
 
 from pti_pipeline.choosing.bracket import deciding
+from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.tracking.find import Found
 
-UNSAMPLED = "not sampled: twins see positions start at another distance"
-OTHERS = ("pivot", "rank", "alpha", "batch_size", "clip", "regularizer", "reg_weight", "kappa")
+UNSAMPLED = (
+    "not sampled, since twins see positions start at another distance "
+    "(evaluate --deciding=0 samples all)"
+)
+OTHERS = tuple(f.name for f in fields(FinetuneSettings) if f.name not in ("lr", "steps", "seed"))
 """Settings of a tuning that give it a limit of its own."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
+from pti_pipeline import __version__
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
@@ -77,23 +79,26 @@ def evaluate(
         "clip": clip,
         "dino": dino,
     }
+    more = {"run": target.id, "deciding": deciding}
     about = {
         "pti.base_fingerprint": kit.base.fingerprint,
         "pti.data_fingerprint": kit.subject.fingerprint,
         "pti.initializer": initializer,
+        "pti.masks": sha256(kit.masks.tobytes()).hexdigest(),
+        "pti.version": __version__,
         **readers,
     }
     known = kept(study, params, about)
     todo = _missing(runs, known, kit.base)
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
-    with open_run(f"evaluate {target.name}", {**params, "run": target.id}, tags) as run:
+    with open_run(f"evaluate {target.name}", {**params, **more}, tags) as run:
 
         def log(found: Found) -> None:
             own = found.tags.get("pti.pivot")
             references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
             metrics, missing = compare(meter, known[found.id], references)
             add_metrics(found, metrics)
-            add_tags(found, readers | missing)
+            add_tags(found, {"pti.unsampled": "", **readers, **missing})
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
         for found in passed_over:

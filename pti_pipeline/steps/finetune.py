@@ -104,7 +104,7 @@ def run_finetunings(
     ----------
     ready : Finetuning
     experiments : sequence of FinetuneSettings
-        May differ in learning rate, seed, clipping and pivot.
+        May differ in what :data:`pti_pipeline.studies.packs.OWN` lists.
     watch : WatchSettings
     study, sweep : str
         Run ids of the study and sweep that these belong to.

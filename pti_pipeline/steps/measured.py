@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, from_numpy
 
@@ -50,7 +50,7 @@ def kept(
                     files = fetch(run, FOLDER, Path(folder)).glob("*.safetensors")
                 except ModelError:  # it ended before its first measurement
                     continue
-                found |= {file.stem: load_measured(file) for file in files}
+                found |= {file.stem: known for file in files if (known := load_measured(file))}
     return found
 
 
@@ -62,12 +62,15 @@ def save_measured(measured: Measured, path: Path) -> None:
     save_file(tensors, path, {"bank": json.dumps(measured.bank)})
 
 
-def load_measured(path: Path) -> Measured:
-    """Read what :func:`save_measured` wrote."""
+def load_measured(path: Path) -> Measured | None:
+    """Read what :func:`save_measured` wrote; None of a file that was cut short."""
     parts: dict[str, dict[str, Tensor]] = {"plain": {}, "edits": {}, "": {}}
-    with safe_open(path, framework="pt", device="cpu") as file:
-        for name in file.keys():  # noqa: SIM118
-            part, _, key = name.rpartition("/")
-            parts[part][key] = file.get_tensor(name)
-        bank = json.loads(file.metadata()["bank"])
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in file.keys():  # noqa: SIM118
+                part, _, key = name.rpartition("/")
+                parts[part][key] = file.get_tensor(name)
+            bank = json.loads(file.metadata()["bank"])
+    except SafetensorError:
+        return None
     return Measured(parts["plain"], parts["edits"], bank, parts[""]["grid"].numpy())

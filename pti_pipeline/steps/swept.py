@@ -56,8 +56,10 @@ def read_sweep(sweep: Found) -> Swept:
             runs.append(run)
         elif run not in ended:
             left_out.append(f"{run.name}: {run.status.lower()}, not finished")
+        elif why := run.tags.get("pti.unsampled"):
+            left_out.append(f"{run.name}: {why}")
         elif "reconstruction/bank_gain" not in run.metrics:
-            left_out.append(f"{run.name}: {run.tags.get('pti.unsampled', 'not evaluated')}")
+            left_out.append(f"{run.name}: not evaluated")
         else:
             runs.append(run)
     if len(runs) == len(ill):

@@ -19,7 +19,7 @@ from pti_pipeline.errors import PtiError
 from pti_pipeline.machine import cores
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.tracking import store
-from pti_pipeline.workers import end_with_parent
+from pti_pipeline.workers import end_with_parent, environment
 
 ATTEMPTS = 3
 """How often a pack is tried whose worker dies."""
@@ -108,7 +108,8 @@ def _start(place: int, places: int) -> Worker:
     ours, theirs = Pipe()
     context = get_context("fork" if fresh else "spawn")
     process = context.Process(target=_work, args=(theirs, place, places))  # type: ignore[attr-defined]
-    process.start()
+    with environment("CUDA_VISIBLE_DEVICES", _card(place)):  # before the child asks for any
+        process.start()
     theirs.close()
     return Worker(process, ours)
 
@@ -124,12 +125,18 @@ def _work(packs: Connection, place: int, places: int) -> None:
     """Train one pack, in a process of its own; its errors are told and become its exit code."""
     end_with_parent()
     os.environ |= {"PTI_PLACES": str(places), "PTI_PLACE": str(place)}
-    if torch.cuda.is_available():
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(place)
-    else:
+    if not torch.cuda.is_available():
         torch.set_num_threads(1)
     try:
         train(Pack.from_json(packs.recv()))
     except PtiError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _card(place: int) -> str:
+    """Which GPU a place has: of those that this process may use, if it is told which."""
+    given = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
+    return given[place] if place < len(given) else str(place)

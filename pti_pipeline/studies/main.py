@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pti_pipeline.choosing.rivals import Rival, prefer
-from pti_pipeline.errors import PtiError
+from pti_pipeline.errors import DivergedError, PtiError, UsageError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
 from pti_pipeline.regularizers import find as find_regularizer
-from pti_pipeline.settings import BaseSettings, SampleSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
 from pti_pipeline.steps.invert import prepare_inversion
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.local import workers
@@ -100,16 +100,16 @@ def main(plan: Plan) -> str:
         stages = {"invert": pivot, "finetune": light}
         better = light
         if plan.regularizer != "none":
-            held = _stage(plan, run.id, "finetune", {**lora, **_regularized(plan)})
-            stages[plan.regularizer] = held
-            other, why = prefer(_rival(light, "no regularizer"), _rival(held, plan.regularizer))
-            better = held if other else light
+            held, other, why = _second(plan, run.id, light, lora)
+            if held is not None:
+                stages[plan.regularizer] = held
+                better = held if other else light
             run.set_tags({"pti.preference": why})
         _step("register", run.id, {"run": better.chosen.id, "name": plan.name, "alias": plan.alias})
         registered = find_runs(study=run.id, step="register")[-1]
         model, version = registered.tags["pti.model"], registered.tags["pti.version"]
         table = _table(stages, model, version, plan.alias, time.monotonic() - clock)
-        if len(stages) > 2:
+        if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
@@ -119,7 +119,7 @@ def main(plan: Plan) -> str:
 
 def _cost(plan: Plan, where: BaseSettings) -> str:
     """Check what the study needs, and estimate it: both sweeps, and the samples of their runs."""
-    find_regularizer(plan.regularizer)
+    _check(plan)
     ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
     edits = len(EDITS) if plan.base == "world" else 0
     seeds = len(plan.seeds.split(","))
@@ -141,6 +141,16 @@ def _cost(plan: Plan, where: BaseSettings) -> str:
         grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
+
+
+def _check(plan: Plan) -> None:
+    """Raise ``UsageError`` for what would come to light only after the first sweeps."""
+    find_regularizer(plan.regularizer)
+    if plan.regularizer == "weight-ball":
+        what = "the study's second sweep has no radius for weight-ball"
+        raise UsageError("E232", what, "use another --regularizer, or pti sweep")
+    names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
+    FinetuneSettings(**{name: getattr(plan, name) for name in names})
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
@@ -173,6 +183,23 @@ def _curve(plan: Plan) -> dict[str, object]:
     rates = sorted(parse_learning_rates(plan.tuning_lrs))
     places = halved(plan.steps, CHECKPOINTS)
     return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
+
+
+def _second(
+    plan: Plan, study: str, light: Stage, lora: Mapping[str, object]
+) -> tuple[Stage | None, bool, str]:
+    """Sweep the tuning again, with the regularizer; whether it is the better one, and why.
+
+    That everything diverges or collapses at its larger learning rates is an answer too.
+    """
+    try:
+        held = _stage(plan, study, "finetune", {**lora, **_regularized(plan)})
+    except StepFailed as error:
+        if error.exit_code != DivergedError.exit_code:
+            raise
+        return None, False, f"with {plan.regularizer} everything diverged or collapsed"
+    usual, other = _rival(light, "no regularizer"), _rival(held, plan.regularizer)
+    return held, *prefer(usual, other)
 
 
 def _regularized(plan: Plan) -> dict[str, object]:

@@ -99,6 +99,10 @@ def test_a_limit_is_where_the_leak_crosses_its_bound():
     assert early.appearance == pytest.approx(0.6) and early.editability == pytest.approx(0.9)
     assert late.drift > early.drift
     never = limit_of(cell, sweep(cell, 1.0))
+    assert never.censored and not early.censored
+    ill = sweep(cell, 1e-3)
+    ill["runs"] = [{**run, "diverged": True} for run in ill["runs"]]
+    assert not np.isfinite(limit_of(cell, ill).lr)
     assert never.lr == pytest.approx(SWEEP_LRS[-1])
     assert limit_of(cell, sweep(cell, 0.0)).lr == pytest.approx(SWEEP_LRS[0])
     assert never.hypervolume == pytest.approx(0.6 * 0.9, abs=0.06)
@@ -113,15 +117,27 @@ def test_crossings_and_volumes_by_hand():
     assert hypervolume(np.array([[0.5, 0.5, 0.5], [0.4, 0.4, 0.4]])) == 0.125
 
 
+FARTHER = {"locality-near": 1.6e-3, "none": 2e-4}
+
+
+def written(folder, cells, shown=0.6):
+    for cell in cells:
+        write_cell(folder, cell, sweep(cell, FARTHER.get(cell.arm, 2e-4), shown))
+
+
 def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
-    farther = {"locality-near": 1.6e-3, "none": 2e-4}
-    for cell in screen():
-        write_cell(tmp_path, cell, sweep(cell, farther.get(cell.arm, 2e-4)))
+    written(tmp_path, screen())
+    assert list(locality(Evidence(tmp_path))) == []  # a screen alone decides nothing
+    chosen = [c for c in comparison_grid(tmp_path)[len(screen()) :] if c.arm]
+    best = {cell.arm: cell.weight for cell in chosen}
+    written(tmp_path, chosen, 0.3)  # worse than the screen's, which must not change the weights
     found = {v.name: v for v in locality(Evidence(tmp_path))}
+    assert all(v.details["weight"] == best[name[12:]] for name, v in found.items())
     near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
     assert near.verdict == "supported" and near.estimate.value == pytest.approx(8, rel=0.2)
     assert far.verdict == "not supported" and far.estimate.value == pytest.approx(1, rel=0.2)
-    assert near.subjects == 2 and near.seeds == 1
+    assert near.subjects == 5 and near.seeds == 3
+    assert near.details["limits_beyond_the_sweep"] == 0 and near.group == "locality"
     assert math.isfinite(near.details["hypervolume"].value)
 
 

@@ -9,7 +9,8 @@ FAR = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 @pytest.mark.parametrize(
     ("gains", "count", "found"),
     [
-        ([0, 0, 0, 0, 0.5, 0.9, 1.0], 3, [3, 4, 2]),  # it starts between the fourth and fifth
+        ([0, 0, 0, 0, 0.5, 0.9, 1.0], 3, [3, 4, 5]),  # it starts between the fourth and fifth
+        ([0, 0, 0, 0.5, 0.6, 0.9, 1.0], 4, [1, 2, 3, 4]),
         ([0, 0, 0, 0, 0, 0, 0], 2, [5, 6]),  # nowhere: the farthest
         ([0.5, 0.6, 0.7, 0.8, 0.9, 1, 1], 2, [0, 1]),  # from the start
         ([0, 0, 0, 0, 0, 0, 1], 2, [5, 6]),

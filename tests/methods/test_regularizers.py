@@ -7,13 +7,12 @@ import torch
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
-from pti_pipeline.cli.options import regularizing
 from pti_pipeline.cli.stages import finetune as command
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import UsageError
 from pti_pipeline.holding import Ground, beside, gather, hold
 from pti_pipeline.pivot import Pivot
-from pti_pipeline.regularizers import PROMPTS, REGULARIZERS, find, neighbours
+from pti_pipeline.regularizers import REGULARIZERS, find, neighbours
 from pti_pipeline.settings import TARGETS, FinetuneSettings
 from pti_pipeline.tuning import finetune
 
@@ -53,9 +52,10 @@ def run(base, material, pivot, experiments, steps=STEPS):
 
 
 def settings(**options):
-    return FinetuneSettings(
-        **{"lr": 0.01, "steps": STEPS, "batch_size": 2, "reg_bank": 6} | options
-    )
+    usual = {"lr": 0.01, "steps": STEPS, "batch_size": 2, "reg_bank": 6}
+    if options.get("regularizer") != "prior-preservation":
+        usual["reg_latents"] = "training"  # samples take time
+    return FinetuneSettings(**{**usual, **options})
 
 
 def equal(one, other):
@@ -163,15 +163,17 @@ def test_experiments_of_several_weights_share_a_pass(double_base, pictures):
 
 
 def test_every_k_steps_takes_the_term_then_alone_and_k_times_as_heavy(base, material, pivot):
-    every, rare = (
-        run(base, material, pivot, [settings(regularizer="locality", reg_every=k, reg_weight=w)])
-        for k, w in ((1, 3.0), (3, 1.0))
+    name = "prior-preservation"  # whose term is not zero at first
+    every, rare, light = (
+        run(base, material, pivot, [settings(regularizer=name, reg_every=k, reg_weight=w)])
+        for k, w in ((1, 3.0), (3, 1.0), (1, 1.0))
     )
     values = torch.cat([m.metrics["train/regularizer"] for m in rare[0]]).tolist()
     assert values[0] == values[1] == values[2] != values[3] == values[4] == values[5]
     one, other = (moments[0].metrics["distance/delta_norm"] for moments, _ in (every, rare))
     assert torch.equal(one, other)  # their first steps are alike: 1 x 3 and 3 x 1
     assert not equal(every[1], rare[1])
+    assert not torch.equal(one, light[0][0].metrics["distance/delta_norm"])
 
 
 @pytest.mark.parametrize(
@@ -220,14 +222,13 @@ def test_rows_are_noised_pictures_or_samples_of_the_base(base, material, pivot):
 
 
 def test_prior_preservation_learns_noise_on_samples_of_the_class(base, material, pivot):
-    ground = ground_of(base, material, pivot, reg_latents="training", reg_bank=0)
+    ground = ground_of(base, material, pivot, reg_bank=0)
     rows = REGULARIZERS["prior-preservation"](ground).rows(0, 0)
     base_answers = base.predict(rows.noisy, rows.timesteps, rows.states)
     assert not torch.allclose(base_answers, rows.target)
-    lora.detach(ground.adapter)
-    other = ground_of(base, material, pivot, reg_latents="base", reg_bank=0)
-    same = REGULARIZERS["prior-preservation"](other).rows(0, 0)
-    assert torch.equal(rows.noisy, same.noisy)  # whatever latents were asked for
+    asked = replace(ground, settings=replace(ground.settings, reg_latents="training"))
+    with pytest.raises(UsageError, match="--reg-latents"):
+        REGULARIZERS["prior-preservation"](asked)
 
 
 def test_equal_seeds_see_equal_rows_and_rows_are_laid_out_by_experiment(base, material, pivot):
@@ -319,4 +320,3 @@ def test_settings_out_of_range_name_themselves(options):
 def test_the_commands_help_names_every_regularizer():
     (text,) = [p.help for p in command.params if p.name == "regularizer"]
     assert all(name in text for name in REGULARIZERS)
-    assert regularizing is not None and PROMPTS >= 32

@@ -27,7 +27,7 @@ def sweep(gains=(0.0, 0.0, 0.1, 0.6, 1.0), seeds=("0", "1")):
 
 def test_the_places_around_the_start_are_taken_with_all_their_seeds():
     taken, others = bracketed(sweep(), 2)
-    assert {run.params["lr"] for run in taken} == {"0.001", "0.003"}
+    assert {run.params["lr"] for run in taken} == {"0.0003", "0.001"}
     assert len(taken) == 4 and len(others) == 6
 
 
@@ -44,7 +44,8 @@ def test_where_twins_say_nothing_everything_is_sampled():
     assert bracketed(inversions, 2) == (inversions, [])
 
 
-def test_values_of_a_setting_have_limits_of_their_own_and_are_all_sampled():
+@pytest.mark.parametrize("name", ["rank", "reg_timesteps", "reg_every", "until_distance"])
+def test_values_of_a_setting_have_limits_of_their_own_and_are_all_sampled(name):
     runs = sweep()
-    runs[0] = replace(runs[0], params={**runs[0].params, "rank": "8"})
+    runs[0] = replace(runs[0], params={**runs[0].params, name: "other"})
     assert bracketed(runs, 2) == (runs, [])

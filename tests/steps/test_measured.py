@@ -34,6 +34,13 @@ def test_a_file_gives_back_what_was_measured(measured, tmp_path):
     same(load_measured(tmp_path / "a.safetensors"), measured)
 
 
+def test_a_file_that_was_cut_short_is_none(measured, tmp_path):
+    save_measured(measured, tmp_path / "a.safetensors")
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert load_measured(tmp_path / "a.safetensors") is None
+
+
 def test_only_the_same_study_and_settings_find_it_again(measured, store):
     tags = {"pti.step": "evaluate", "pti.study": "s", **ABOUT}
     with open_run("evaluate", {"samples": 16, "run": "r"}, tags) as run:

@@ -42,8 +42,7 @@ def judge(evidence: Evidence) -> Iterator[Verdict]:
 
 def as_json(verdicts: Sequence[Verdict], evidence: Evidence) -> str:
     """Write verdicts, and where their cells were computed."""
-    origin = {"command": COMMAND, **evidence.origin}
-    rows = [json.dumps(_row(v) | origin, ensure_ascii=False) for v in verdicts]
+    rows = [json.dumps(_row(v) | evidence.origin, ensure_ascii=False) for v in verdicts]
     return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
@@ -73,6 +72,7 @@ def as_details(verdict: Verdict) -> str:
 def _row(verdict: Verdict) -> dict[str, object]:
     facts = asdict(verdict)
     estimate, details = facts.pop("estimate"), facts.pop("details")
+    group = facts.pop("group")
     return {
         **facts,
         "estimate": _digits(estimate["value"]),
@@ -81,6 +81,7 @@ def _row(verdict: Verdict) -> dict[str, object]:
             k: [_digits(n) for n in v.values()] if isinstance(v, dict) else _digits(v)
             for k, v in details.items()
         },
+        "command": COMMAND if group == "note" else f"{COMMAND} -P claim={group}",
     }
 
 

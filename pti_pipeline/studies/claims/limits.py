@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ class Limit:
         Distance between functions on prompts of other subjects; interpolated.
     hypervolume : float
         Of all runs' appearance, editability and 1 - leak, over (0, 0, 0).
+    censored : bool
+        Whether the bound is not crossed within the sweep: ``lr`` and ``distance`` are its end.
     """
 
     lr: float
@@ -46,11 +49,15 @@ class Limit:
     leak: float
     drift: float
     hypervolume: float
+    censored: bool
 
 
 def limit_of(cell: Cell, result: Result) -> Limit:
     """Find a sweep's limit: the first crossing of the bound, since beyond collapse leaks shrink."""
     runs = sorted(ends(result), key=lambda run: run["lr"])
+    if not runs:
+        nan = math.nan
+        return Limit(nan, nan, nan, nan, nan, nan, hypervolume=0.0, censored=True)
     usual, pivot = result["reference"]["class"], result["reference"]["pivot"]
     training = training_positions(cell)
     far = nearness(pivot, usual, training)
@@ -74,6 +81,7 @@ def limit_of(cell: Cell, result: Result) -> Limit:
         leak=there(total),
         drift=there([row["function_other"] for row in last]),
         hypervolume=hypervolume(np.stack([shown, obeyed, free], 1)),
+        censored=bool(aucs[0] >= leak.MARGIN or (aucs < leak.MARGIN).all()),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pti_pipeline.inference import Estimate
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.comparison_grid import best_weights, screen
+from pti_pipeline.studies.claims.comparison_grid import best_weights, finals, screen
 from pti_pipeline.studies.claims.curves import ends, obedience
 from pti_pipeline.studies.claims.evidence import Evidence, by_subject
 from pti_pipeline.studies.claims.limits import Limit, class_leak, limit_of
@@ -25,10 +25,13 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
     """The regularizers against none, each pair at equal subject, seed and compute."""
     cells = {c: r for c, r in evidence.cells.items() if c.arm}
     limits = {cell: limit_of(cell, result) for cell, result in cells.items()}
-    if any(cell not in limits for cell in screen()):
+    if any(cell not in cells for cell in screen()):
         return
-    best = best_weights(cells)
-    used = {c: r for c, r in cells.items() if best.get(c.arm) == c.weight}
+    best = best_weights({cell: cells[cell] for cell in screen()})
+    wanted = [cell for cell in finals(best) if cell.arm]
+    if any(cell not in cells for cell in wanted):
+        return
+    used = {cell: cells[cell] for cell in wanted}
     plain = {(c.subject, c.seed): limits[c] for c in used if c.arm == "none"}
 
     def against(name: str, value: Callable[[Limit], float]) -> Estimate:
@@ -41,8 +44,21 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
         """Value of an arm over that of none, in decades."""
         return against(name, lambda at: float(np.log10(value(at))))
 
+    def farthest(name: str, value: Callable[[Limit], float]) -> Estimate:
+        """The same of pairs of which one at least crosses the bound: else both are mere ends."""
+        of = {c: r for c, r in used.items() if c.arm == name}
+        told = {
+            c: r
+            for c, r in of.items()
+            if not (limits[c].censored and plain[c.subject, c.seed].censored)
+        }
+        groups = by_subject(
+            told, lambda c, _: float(np.log10(value(limits[c]) / value(plain[c.subject, c.seed])))
+        )
+        return pooled(groups, f"locality/{name}")
+
     for name in [n for n in best if n != "none"]:
-        farther = times(name, lambda at: at.lr)
+        farther = farthest(name, lambda at: at.lr)
         better = against(name, lambda at: at.appearance)
         supported = farther.low >= np.log10(DECISIVE) or better.low > 0
         yield Verdict(
@@ -53,11 +69,15 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
             "learning rate at the limit, over that without a regularizer",
             power(farther),
             *counts({c: r for c, r in used.items() if c.arm in (name, "none")}),
+            group="locality",
             details={
                 "weight": best[name],
+                "limits_beyond_the_sweep": float(
+                    np.mean([limits[c].censored for c in used if c.arm == name])
+                ),
                 "appearance_at_the_limit": better,
                 "editability_at_the_limit": against(name, lambda at: at.editability),
-                "limit_distance_ratio": power(times(name, lambda at: at.distance)),
+                "limit_distance_ratio": power(farthest(name, lambda at: at.distance)),
                 "drift_on_other_prompts_ratio": power(times(name, lambda at: at.drift)),
                 "hypervolume": against(name, lambda at: at.hypervolume),
             },
@@ -102,6 +122,7 @@ def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
         "appearance, less that of the joint training, share of identity factors",
         gained,
         *counts(light | known["joint"] | known["dreambooth"]),
+        group="locality",
         details={
             **{f"light_tuning_{key}": own(key) for key in keys},
             **{f"{name}_{key}": shown(name, key) for name in known for key in keys},

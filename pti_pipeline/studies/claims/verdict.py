@@ -31,6 +31,8 @@ class Verdict:
         How many stand behind it.
     details : mapping of str to float or Estimate
         Further numbers.
+    group : str
+        Value of the command's option ``claim`` that computes its cells.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Verdict:
     seeds: int
     samples: int
     details: Mapping[str, float | Estimate] = field(default_factory=dict)
+    group: str = "note"
 
 
 def said(supported: bool, refused: bool) -> str:
