@@ -13,10 +13,12 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from mlflow import MlflowClient
 from PIL import Image
 
+from pti_pipeline.cli import main as command
 from pti_pipeline.families import WORLD
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
 from pti_pipeline.tracking.registry import fetch_bundle
@@ -265,3 +267,22 @@ def test_a_study_whose_tuning_is_one_runs_checkpoints(tmp_path, monkeypatch):
     assert moved == sorted(moved)
     assert all("leak/pivot_auc" in run.metrics for run in runs)
     assert sweep.tags["pti.choice"] in {run.id for run in runs}
+
+
+@pytest.mark.slow
+def test_a_second_tuning_that_diverges_leaves_the_light_one_registered(tmp_path, monkeypatch):
+    words = STUDY.replace("--regularized-lrs=0.001,0.01", "--regularized-lrs=1e6,1e7").split()
+    done = pti(tmp_path, words)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (main,), (made,) = find_runs(step="main"), find_runs(step="register")
+    assert main.status == "FINISHED"
+    assert main.tags["pti.preference"] == "with locality everything diverged or collapsed"
+    assert get_run(made.tags["pti.registered"]).params["regularizer"] == "none"
+
+
+@pytest.mark.parametrize("words", ["--regularizer=weight-ball", "--kappa=0", "--alpha=0"])
+def test_what_a_study_can_not_use_is_told_before_it_begins(store, words):
+    result = CliRunner().invoke(command, ["main", "--images", str(ROOT / "examples/mochi"), words])
+    assert result.exit_code == 2 and "error[E2" in result.output
+    assert find_runs() == []

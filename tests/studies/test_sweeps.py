@@ -78,6 +78,15 @@ def test_packs_in_processes_give_what_one_pack_gives(whole, tmp_path, monkeypatc
         assert member.metrics["train/pack_seconds_per_step"] > 0
 
 
+def test_processes_that_wait_for_packs_are_ended_when_the_check_fails(whole, monkeypatch):
+    for place in (sweeps, local):
+        monkeypatch.setattr(place, "workers", lambda: 2)
+    with pytest.raises(UsageError, match="E210"):
+        sweep(tuned_around(["0" * 32, "1" * 32], whole), Executor())
+    assert active_children() == []
+    assert find_runs() == []
+
+
 def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
     monkeypatch.setattr(sweeps, "workers", lambda: 1)
     vary = parse_vary("vectors:1,2", InvertSettings)
