@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 
 import torch
@@ -66,6 +68,16 @@ def _begin() -> None:
     torch.set_num_threads(1)  # a fork's threads are gone: with several it would wait for them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, who ends its runs there
     end_with_parent()
+
+
+def end(process: BaseProcess, patience: float = 30.0) -> None:
+    """Ask a process to end, again every few seconds; after ``patience`` seconds end it."""
+    deadline = time.monotonic() + patience
+    while process.is_alive() and time.monotonic() < deadline:
+        process.terminate()
+        process.join(3)
+    process.kill()
+    process.join()
 
 
 def end_with_parent() -> None:

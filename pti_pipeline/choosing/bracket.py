@@ -31,7 +31,7 @@ def deciding(distances: Sequence[float], gains: Sequence[float], count: int) -> 
 
     Examples
     --------
-    >>> deciding([1, 2, 4, 8, 16, 32, 64], [0, 0, 0.01, 0.02, 0.1, 0.15, 0.2], 4)
+    >>> deciding([1, 2, 4, 8, 16, 32, 64], [0, 0, 0, 0, 0.1, 0.15, 0.2], 4)
     [2, 3, 4, 5]
     """
     order = [int(i) for i in np.argsort(distances)]

@@ -19,7 +19,7 @@ from pti_pipeline.errors import PtiError
 from pti_pipeline.machine import cores
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.tracking import store
-from pti_pipeline.workers import end_with_parent, environment
+from pti_pipeline.workers import end, end_with_parent, environment
 
 ATTEMPTS = 3
 """How often a pack is tried whose worker dies."""
@@ -116,9 +116,9 @@ def _start(place: int, places: int) -> Worker:
 
 def _end(workers: Sequence[Worker]) -> None:
     for worker in workers:
-        worker.process.terminate()
+        worker.process.terminate()  # all at once, before any is waited for
     for worker in workers:
-        worker.process.join()
+        end(worker.process)
 
 
 def _work(packs: Connection, place: int, places: int) -> None:

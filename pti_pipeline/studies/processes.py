@@ -40,6 +40,8 @@ def run_command(words: Sequence[str]) -> int:
     int
         Its exit code. Should this process be ended meanwhile, so is that one.
     """
+    from pti_pipeline.workers import end  # with torch, which the command line must not load
+
     process = _server().Process(target=_enter, args=(list(words), dict(os.environ)))  # type: ignore[attr-defined]
     process.start()
     try:
@@ -47,8 +49,7 @@ def run_command(words: Sequence[str]) -> int:
     except BaseException as reason:
         if isinstance(reason, KeyboardInterrupt):
             process.join(GRACE)
-        process.terminate()
-        process.join()
+        end(process, 2 * GRACE)  # it ends those that it started, which may take as long
         raise
     code: int = process.exitcode
     return code

@@ -127,6 +127,8 @@ def open_run(
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one is being obeyed
             raise
         except Exception as error:
             code = error.code if isinstance(error, PtiError) else "E999"
@@ -145,13 +147,16 @@ def _source() -> dict[str, str]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn a termination signal into ``SystemExit``, so that runs are ended."""
+    """Turn a termination signal into ``SystemExit``, so that runs are ended.
+
+    One that comes while a destructor runs is lost with it: whoever sends signals sends them again,
+    until :func:`open_run` has seen one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one is being obeyed
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)

@@ -159,6 +159,7 @@ def test_nothing_is_said_before_the_screen_is_whole(tmp_path):
     assert list(locality(Evidence(tmp_path))) == []
 
 
+@pytest.mark.slow
 def test_a_quick_comparison_runs(store):
     words = ["claims", f"--folder={store / 'results'}", "--quick=yes", "--claim=locality"]
     done = CliRunner().invoke(main, words)

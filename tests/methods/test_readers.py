@@ -71,7 +71,8 @@ def test_a_photo_base_gets_its_metrics(tiny_folder, pictures, clip_folder, dino_
 def test_what_is_read_crosses_processes_as_arrays(tiny_folder, pictures, clip_folder, dino_folder):
     meter = photo_meter(tiny_folder, pictures, clip_folder, dino_folder)
     (own,) = m.measure(meter, token(meter))
-    ((plain, edits, bank, grid),) = sharing._work(meter, sharing._parcel(token(meter)))
+    parcel = sharing._parcel(token(meter))
+    (plain,), ((edits, bank, grid),) = sharing._plain(meter, parcel), sharing._rest(meter, parcel)
     assert all(type(value) is np.ndarray for value in (*plain.values(), *edits.values(), grid))
     for name, value in own.plain.items():
         torch.testing.assert_close(value, torch.from_numpy(plain[name]), equal_nan=True)
@@ -92,7 +93,8 @@ def test_a_lora_as_a_file_made_elsewhere_measures_as_our_own(tiny_folder, pictur
     path = tmp_path / "pytorch_lora_weights.safetensors"
     (bare,) = m.measure(meter, m.Case(who))
     (own,) = m.measure(meter, m.Case(who, (state,), config))
-    ((plain, _, bank, _),) = sharing._work(meter, sharing._parcel(m.Case(who, file=path)))
+    parcel = sharing._parcel(m.Case(who, file=path))
+    (plain,), ((_, bank, _),) = sharing._plain(meter, parcel), sharing._rest(meter, parcel)
     assert bank == pytest.approx(own.bank, rel=1e-4)
     assert bank["reconstruction/bank_loss"] != bare.bank["reconstruction/bank_loss"]
     torch.testing.assert_close(

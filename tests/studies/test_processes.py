@@ -14,11 +14,17 @@ from pti_pipeline.tracking.find import find_runs
 IMAGES = Path(__file__).parents[2] / "examples" / "mochi"
 
 
-def test_a_command_runs_in_another_process_and_tells_its_exit_code(store, capfd):
-    assert run_command(["select", "--run=nonsense"]) == 2
-    assert "error[E210]" in capfd.readouterr().err
-    assert run_command(["--version"]) == 0
-    assert "pti" in capfd.readouterr().out
+def test_a_command_runs_in_another_process_and_tells_its_exit_code(store):
+    """From an interpreter of its own: a server that is there already speaks where it began."""
+    code = (
+        "from pti_pipeline.studies.processes import run_command\n"
+        "if __name__ == '__main__':\n"
+        "    print(run_command(['select', '--run=nonsense']), run_command(['--version']))"
+    )
+    (store / "script.py").write_text(code)
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=True)
+    assert "error[E210]" in done.stderr
+    assert "pti, version" in done.stdout and "2 0" in done.stdout
 
 
 def test_each_command_has_the_environment_of_its_moment(store, capfd, monkeypatch):
