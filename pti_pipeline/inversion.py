@@ -43,6 +43,19 @@ class Moment:
     going: Tensor
 
 
+def token_losses(
+    base: BaseModel, material: Material, vectors: Tensor, seeds: Sequence[int], size: int, step: int
+) -> Losses:
+    """Denoising losses at one step of K experiments whose tokens read as ``vectors`` (K, n, H)."""
+    batch = draw_batch(material, seeds, size, base.timesteps, step)
+    with attached(base.text_encoder, vectors):
+        condition = base.condition(material.ids[batch.prompts])
+    noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
+    prediction = base.predict(noisy, batch.timesteps, condition)
+    target = base.target(batch.latents, batch.noise, batch.timesteps)
+    return Losses.plain(*pack_losses(prediction, target, len(seeds)))
+
+
 def invert(
     base: BaseModel,
     material: Material,
@@ -73,13 +86,7 @@ def invert(
     start, table = vectors.clone(), base.vocabulary()
 
     def loss(step: int, part: slice) -> Losses:
-        batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
-        with attached(base.text_encoder, vectors[part]):
-            condition = base.condition(material.ids[batch.prompts])
-        noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        prediction = base.predict(noisy, batch.timesteps, condition)
-        target = base.target(batch.latents, batch.noise, batch.timesteps)
-        return Losses.plain(*pack_losses(prediction, target, len(seeds[part])))
+        return token_losses(base, material, vectors[part], seeds[part], first.batch_size, step)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop

@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from pti_pipeline import distance
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.randomness import generator
 
@@ -84,9 +85,20 @@ class Adapter:
     hooks: list[RemovableHandle] = field(default_factory=list)
 
     @property
+    def scale(self) -> float:
+        """Of every layer: alpha / r."""
+        return next(iter(self.layers.values())).scale
+
+    @property
     def parameters(self) -> list[Tensor]:
         """Every trainable tensor, each with a leading axis K: downs and ups, layer by layer."""
         return [tensor for layer in self.layers.values() for tensor in (layer.down, layer.up)]
+
+
+def effective(adapter: Adapter) -> distance.Layers:
+    """Copies of the LoRAs' layers, as their distances are taken of."""
+    layers = adapter.layers.values()
+    return distance.by_shape([la.down.detach() for la in layers], [la.up.detach() for la in layers])
 
 
 def attach(

@@ -70,8 +70,7 @@ def finetune(
     first, seeds = experiments[0], [e.seed for e in experiments]
     states, whose = encode_each(base, pivots, material.ids)
     row_pivots = whose.repeat_interleave(first.batch_size).unflatten(0, (len(seeds), -1))
-    layers = list(adapter.layers.values())
-    scale, weights = layers[0].scale, lora.base_norm(adapter)
+    scale, weights = adapter.scale, lora.base_norm(adapter)
 
     regularizations = regularizations or [Regularization()] * len(seeds)
     draws = [r.rows for r in regularizations if r.rows]
@@ -97,11 +96,6 @@ def finetune(
             return Losses.plain(own, nothing)
         return Losses(own, nothing, losses[:, first.batch_size :].mean(1), weight[part])
 
-    def weights_now() -> distance.Layers:
-        return distance.by_shape(
-            [la.down.detach() for la in layers], [la.up.detach() for la in layers]
-        )
-
     bound = bounds(experiments, adapter.parameters[0])
     project = first.at_distance == "project" or regularizations[0].ball
     stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
@@ -109,7 +103,8 @@ def finetune(
     @torch.no_grad()
     def settle() -> Tensor:
         if project:
-            share = (bound / distance.lora_delta_norm(weights_now(), scale)).clamp(max=1).sqrt()
+            travelled = distance.lora_delta_norm(lora.effective(adapter), scale)
+            share = (bound / travelled).clamp(max=1).sqrt()
             for p in adapter.parameters:
                 p.mul_(share.to(p.dtype)[:, None, None])
         return torch.ones_like(stop)
@@ -118,9 +113,9 @@ def finetune(
     lr, clip = rates(experiments, adapter.parameters[0])
     path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
-    before, term = weights_now(), torch.zeros_like(lr)
+    before, term = lora.effective(adapter), torch.zeros_like(lr)
     for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, stop):
-        now = weights_now()
+        now = lora.effective(adapter)
         path = path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
         nominal = nominal + lr

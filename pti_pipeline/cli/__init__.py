@@ -113,7 +113,8 @@ def main_command(**options: Any) -> None:
     from pti_pipeline.studies.processes import warm_up
 
     warm_up()  # the server of its steps imports what this process does, at the same time
-    from pti_pipeline.studies.main import Plan, main
+    from pti_pipeline.studies.main import main
+    from pti_pipeline.studies.plan import Plan
 
     usual, count = len(parse_seeds(SEEDS)), len(parse_seeds(options["seeds"]))
     if options["steps"] != STEPS:

@@ -58,7 +58,7 @@ def evaluate(
     clip, dino : str
         Folders or hub ids of models that compare pictures; none by default.
     deciding : int
-        Of a sweep of tunings that read twins, how many distances are sampled: those nearest to
+        Of a sweep of tunings that read twins, how many distances are sampled: those around
         where positions start being learnt. 0 for all.
     """
     target = get_run(run_id)
@@ -98,7 +98,8 @@ def evaluate(
             references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
             metrics, missing = compare(meter, known[found.id], references)
             add_metrics(found, metrics)
-            add_tags(found, {"pti.unsampled": "", **readers, **missing})
+            cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
+            add_tags(found, cleared | readers | missing)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
         for found in passed_over:

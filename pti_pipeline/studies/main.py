@@ -10,59 +10,14 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from pti_pipeline.choosing.rivals import Rival, prefer
-from pti_pipeline.errors import DivergedError, PtiError, UsageError
-from pti_pipeline.estimate import Work, estimate, seconds_a_row
-from pti_pipeline.evaluation import EDITS
-from pti_pipeline.regularizers import find as find_regularizer
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
-from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.errors import DivergedError, PtiError
 from pti_pipeline.steps.report import report
-from pti_pipeline.studies.local import workers
+from pti_pipeline.studies.plan import Plan, cost, light_options, regularized_options
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
-from pti_pipeline.values import halved, parse_learning_rates
-
-CHECKPOINTS = 7
-"""Places along one run's curve."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study does, in the words of the steps' own options."""
-
-    images: str
-    token: str
-    initializer: str
-    inversion_lrs: str
-    tuning_lrs: str
-    regularized_lrs: str
-    regularizer: str
-    reg_weight: float
-    reg_every: int
-    kappa: float
-    curve: str
-    steps: int
-    batch_size: int
-    clip: float
-    vectors: int
-    rank: int
-    alpha: float
-    seeds: str
-    samples: int
-    edit_seeds: int
-    sample_every: int
-    probes: int
-    name: str
-    alias: str
-    executor: str
-    ray_address: str
-    base: str
-    device: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -90,13 +45,12 @@ def main(plan: Plan) -> str:
         With the failed step's exit code.
     """
     clock = time.monotonic()
-    where = BaseSettings(plan.base, plan.device, plan.precision)
-    print(_cost(plan, where), flush=True)
+    print(cost(plan), flush=True)
     with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
         lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
-        light = _stage(plan, run.id, "finetune", {**lora, **_curve(plan)})
+        light = _stage(plan, run.id, "finetune", {**lora, **light_options(plan)})
         stages = {"invert": pivot, "finetune": light}
         better = light
         if plan.regularizer != "none":
@@ -115,42 +69,6 @@ def main(plan: Plan) -> str:
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
-
-
-def _cost(plan: Plan, where: BaseSettings) -> str:
-    """Check what the study needs, and estimate it: both sweeps, and the samples of their runs."""
-    _check(plan)
-    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
-    edits = len(EDITS) if plan.base == "world" else 0
-    seeds = len(plan.seeds.split(","))
-    pivots = len(plan.inversion_lrs.split(",")) * seeds
-    places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
-    tuned = places * seeds
-    held = len(plan.regularized_lrs.split(",")) * seeds if plan.regularizer != "none" else 0
-    trainings = pivots + (seeds if plan.curve == "one-run" else tuned) + held
-    grids = -(-plan.steps // plan.sample_every) if plan.sample_every else 1
-    work = Work(
-        trainings=trainings,
-        regularized=-(-held // plan.reg_every),
-        steps=plan.steps,
-        batch_size=plan.batch_size,
-        pictures=len(ready.subject.images),
-        probes=min(plan.probes, plan.steps),
-        measured=pivots + tuned + held + 1,  # the class word
-        samples=plan.samples + plan.edit_seeds * edits,
-        grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
-    )
-    return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
-
-
-def _check(plan: Plan) -> None:
-    """Raise ``UsageError`` for what would come to light only after the first sweeps."""
-    find_regularizer(plan.regularizer)
-    if plan.regularizer == "weight-ball":
-        what = "the study's second sweep has no radius for weight-ball"
-        raise UsageError("E232", what, "use another --regularizer, or pti sweep")
-    names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
-    FinetuneSettings(**{name: getattr(plan, name) for name in names})
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
@@ -176,15 +94,6 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
     return Stage(sweep, get_run(sweep.tags["pti.choice"]))
 
 
-def _curve(plan: Plan) -> dict[str, object]:
-    """Options of the tuning's sweep: its learning rates, or one run's checkpoints."""
-    if plan.curve == "sweep":
-        return {"lrs": plan.tuning_lrs}
-    rates = sorted(parse_learning_rates(plan.tuning_lrs))
-    places = halved(plan.steps, CHECKPOINTS)
-    return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
-
-
 def _second(
     plan: Plan, study: str, light: Stage, lora: Mapping[str, object]
 ) -> tuple[Stage | None, bool, str]:
@@ -193,19 +102,13 @@ def _second(
     That everything diverges or collapses at its larger learning rates is an answer too.
     """
     try:
-        held = _stage(plan, study, "finetune", {**lora, **_regularized(plan)})
+        held = _stage(plan, study, "finetune", {**lora, **regularized_options(plan)})
     except StepFailed as error:
         if error.exit_code != DivergedError.exit_code:
             raise
         return None, False, f"with {plan.regularizer} everything diverged or collapsed"
     usual, other = _rival(light, "no regularizer"), _rival(held, plan.regularizer)
     return held, *prefer(usual, other)
-
-
-def _regularized(plan: Plan) -> dict[str, object]:
-    """Options of the tuning's second sweep."""
-    names = ("regularizer", "reg_weight", "reg_every", "kappa")
-    return {"lrs": plan.regularized_lrs} | {name: getattr(plan, name) for name in names}
 
 
 def _rival(stage: Stage, name: str) -> Rival:

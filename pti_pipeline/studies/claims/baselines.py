@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from pti_pipeline import distance, lora
-from pti_pipeline.batches import Material, draw_batch, prepare
+from pti_pipeline.batches import Material, prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.data import patterns_of
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.losses import pack_losses
-from pti_pipeline.pivot import Pivot, attached, placeholder_tokens
+from pti_pipeline.inversion import token_losses
+from pti_pipeline.pivot import Pivot, placeholder_tokens
 from pti_pipeline.regularizers import regularize
 from pti_pipeline.settings import TARGETS, FinetuneSettings
 from pti_pipeline.studies.claims.arms import ROWS
@@ -95,13 +95,8 @@ def joint(
     move, last = torch.zeros_like(vectors), round(HALFWAY * settings.steps)
 
     def loss(step: int, _: slice) -> Losses:
-        batch = draw_batch(material, [settings.seed], settings.batch_size, base.timesteps, step)
-        with attached(base.text_encoder, start + ratio * move):
-            condition = base.condition(material.ids[batch.prompts])
-        noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        prediction = base.predict(noisy, batch.timesteps, condition)
-        target = base.target(batch.latents, batch.noise, batch.timesteps)
-        return Losses.plain(*pack_losses(prediction, target, 1))
+        now, seeds = start + ratio * move, [settings.seed]
+        return token_losses(base, material, now, seeds, settings.batch_size, step)
 
     kept = move.clone()
     lr, _ = rates([settings], move)
@@ -124,9 +119,7 @@ def _trained(
     )
     try:
         who = Characters(TOKEN, train(adapter)[None])
-        layers = list(adapter.layers.values())
-        downs, ups = [la.down.detach() for la in layers], [la.up.detach() for la in layers]
-        travelled = distance.lora_delta_norm(distance.by_shape(downs, ups), layers[0].scale)
+        travelled = distance.lora_delta_norm(lora.effective(adapter), adapter.scale)
         run = {
             "lr": settings.lr,
             "diverged": not bool(travelled.isfinite().all()),

@@ -34,31 +34,24 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
     used = {cell: cells[cell] for cell in wanted}
     plain = {(c.subject, c.seed): limits[c] for c in used if c.arm == "none"}
 
-    def against(name: str, value: Callable[[Limit], float]) -> Estimate:
-        """Value of an arm less that of none."""
-        of = {c: r for c, r in used.items() if c.arm == name and (c.subject, c.seed) in plain}
+    def against(name: str, value: Callable[[Limit], float], crossed: bool = False) -> Estimate:
+        """Value of an arm less that of none.
+
+        Of pairs of which one at least crosses the bound, if ``crossed``: else both are mere ends.
+        """
+        of = {c: r for c, r in used.items() if c.arm == name}
+        if crossed:
+            ends_both = {c for c in of if limits[c].censored and plain[c.subject, c.seed].censored}
+            of = {c: r for c, r in of.items() if c not in ends_both}
         groups = by_subject(of, lambda c, _: value(limits[c]) - value(plain[c.subject, c.seed]))
         return pooled(groups, f"locality/{name}")
 
-    def times(name: str, value: Callable[[Limit], float]) -> Estimate:
+    def times(name: str, value: Callable[[Limit], float], crossed: bool = False) -> Estimate:
         """Value of an arm over that of none, in decades."""
-        return against(name, lambda at: float(np.log10(value(at))))
-
-    def farthest(name: str, value: Callable[[Limit], float]) -> Estimate:
-        """The same of pairs of which one at least crosses the bound: else both are mere ends."""
-        of = {c: r for c, r in used.items() if c.arm == name}
-        told = {
-            c: r
-            for c, r in of.items()
-            if not (limits[c].censored and plain[c.subject, c.seed].censored)
-        }
-        groups = by_subject(
-            told, lambda c, _: float(np.log10(value(limits[c]) / value(plain[c.subject, c.seed])))
-        )
-        return pooled(groups, f"locality/{name}")
+        return against(name, lambda at: float(np.log10(value(at))), crossed)
 
     for name in [n for n in best if n != "none"]:
-        farther = farthest(name, lambda at: at.lr)
+        farther = times(name, lambda at: at.lr, crossed=True)
         better = against(name, lambda at: at.appearance)
         supported = farther.low >= np.log10(DECISIVE) or better.low > 0
         yield Verdict(
@@ -77,7 +70,7 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
                 ),
                 "appearance_at_the_limit": better,
                 "editability_at_the_limit": against(name, lambda at: at.editability),
-                "limit_distance_ratio": power(farthest(name, lambda at: at.distance)),
+                "limit_distance_ratio": power(times(name, lambda at: at.distance, crossed=True)),
                 "drift_on_other_prompts_ratio": power(times(name, lambda at: at.drift)),
                 "hypervolume": against(name, lambda at: at.hypervolume),
             },

@@ -11,7 +11,7 @@ from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.data import patterns_of
-from pti_pipeline.distance import by_shape, lora_delta_norm
+from pti_pipeline.distance import lora_delta_norm
 from pti_pipeline.pivot import Pivot, placeholder_tokens
 from pti_pipeline.probes import encode_probe, read
 from pti_pipeline.regularizers import regularize
@@ -111,12 +111,10 @@ def _scaled(
     rows = []
     for scale in SCALES:
         _restore(adapter, last)
-        layers = list(adapter.layers.values())
-        for layer in layers:
+        for layer in adapter.layers.values():
             layer.up.detach().mul_(scale)
         now = read(bench.base, bench.probe, states)
-        downs, ups = [la.down.detach() for la in layers], [la.up.detach() for la in layers]
-        travelled = lora_delta_norm(by_shape(downs, ups), layers[0].scale)
+        travelled = lora_delta_norm(lora.effective(adapter), adapter.scale)
         rows.append({"scale": scale, "distance": float(travelled[0]), "losses": losses(now)})
     _restore(adapter, last)
     return rows

@@ -1,0 +1,105 @@
+"""What a study will do, what that costs, and whether it can be done at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pti_pipeline.errors import UsageError
+from pti_pipeline.estimate import Work, estimate, seconds_a_row
+from pti_pipeline.evaluation import EDITS
+from pti_pipeline.regularizers import find as find_regularizer
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
+from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.studies.local import workers
+from pti_pipeline.values import halved, parse_learning_rates
+
+CHECKPOINTS = 7
+"""Places along one run's curve."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study does, in the words of the steps' own options."""
+
+    images: str
+    token: str
+    initializer: str
+    inversion_lrs: str
+    tuning_lrs: str
+    regularized_lrs: str
+    regularizer: str
+    reg_weight: float
+    reg_every: int
+    kappa: float
+    curve: str
+    steps: int
+    batch_size: int
+    clip: float
+    vectors: int
+    rank: int
+    alpha: float
+    seeds: str
+    samples: int
+    edit_seeds: int
+    sample_every: int
+    probes: int
+    name: str
+    alias: str
+    executor: str
+    ray_address: str
+    base: str
+    device: str
+    precision: str
+
+
+def cost(plan: Plan) -> str:
+    """Check what the study needs, and estimate it: all sweeps, and the samples of their runs."""
+    _check(plan)
+    where = BaseSettings(plan.base, plan.device, plan.precision)
+    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    edits = len(EDITS) if plan.base == "world" else 0
+    seeds = len(plan.seeds.split(","))
+    pivots = len(plan.inversion_lrs.split(",")) * seeds
+    places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
+    tuned = places * seeds
+    held = len(plan.regularized_lrs.split(",")) * seeds if plan.regularizer != "none" else 0
+    trainings = pivots + (seeds if plan.curve == "one-run" else tuned) + held
+    grids = -(-plan.steps // plan.sample_every) if plan.sample_every else 1
+    work = Work(
+        trainings=trainings,
+        regularized=-(-held // plan.reg_every),
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        pictures=len(ready.subject.images),
+        probes=min(plan.probes, plan.steps),
+        measured=pivots + tuned + held + 1,  # the class word
+        samples=plan.samples + plan.edit_seeds * edits,
+        grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
+    )
+    return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
+
+
+def _check(plan: Plan) -> None:
+    """Raise ``UsageError`` for what would come to light only after the first sweeps."""
+    find_regularizer(plan.regularizer)
+    if plan.regularizer == "weight-ball":
+        what = "the study's second sweep has no radius for weight-ball"
+        raise UsageError("E232", what, "use another --regularizer, or pti sweep")
+    names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
+    FinetuneSettings(**{name: getattr(plan, name) for name in names})
+
+
+def light_options(plan: Plan) -> dict[str, object]:
+    """Options of the tuning's first sweep: its learning rates, or one run's checkpoints."""
+    if plan.curve == "sweep":
+        return {"lrs": plan.tuning_lrs}
+    rates = sorted(parse_learning_rates(plan.tuning_lrs))
+    places = halved(plan.steps, CHECKPOINTS)
+    return {"lrs": rates[(len(rates) - 1) // 2], "vary": f"steps:{','.join(map(str, places))}"}
+
+
+def regularized_options(plan: Plan) -> dict[str, object]:
+    """Options of the tuning's second sweep."""
+    names = ("regularizer", "reg_weight", "reg_every", "kappa")
+    return {"lrs": plan.regularized_lrs} | {name: getattr(plan, name) for name in names}
