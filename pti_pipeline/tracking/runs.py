@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import mlflow
@@ -21,6 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from numpy.typing import NDArray
 
 from pti_pipeline.errors import PtiError
+from pti_pipeline.tracking.interruption import interruptible
 from pti_pipeline.tracking.store import connect, experiment_id
 
 EXPERIMENT = "pti"
@@ -111,56 +109,41 @@ def open_run(
         after Ctrl-C or a termination signal.
     """
     client = connect()
-    given = os.environ.pop("MLFLOW_RUN_ID", None) if own else None
-    if given:
-        client.set_tag(given, "mlflow.runName", name)
-    else:
-        made = client.create_run(experiment_id(client, EXPERIMENT), run_name=name, tags=_source())
-    run = Run(client, given or made.info.run_id)
     status = "FAILED"
-    with _signals():
+    with interruptible() as interruption, interruption.held() as release:
+        run = Run(client, _take(client, name, tags, own))
         try:
-            run.set_tags({k: v for k, v in tags.items() if v not in ("", None)})
+            release()  # not before: a run that was made and is not known here would stay open
             run.log_params(params)
             yield run
             run.flush()
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one is being obeyed
+            status, interruption.obeyed = "KILLED", True
             raise
         except Exception as error:
             code = error.code if isinstance(error, PtiError) else "E999"
             run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
             raise
         finally:
-            if status != "FINISHED":
-                run.flush()
-            client.set_terminated(run.id, status)
+            with interruption.held():
+                if status != "FINISHED":
+                    run.flush()
+                client.set_terminated(run.id, status)
+
+
+def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool) -> str:
+    """Make a run, or take the one that ``mlflow run`` made for this process."""
+    words = {key: str(value) for key, value in tags.items() if value not in ("", None)}
+    given = os.environ.pop("MLFLOW_RUN_ID", None) if own else None
+    if given:
+        words["mlflow.runName"] = name
+        client.log_batch(given, tags=[RunTag(*word) for word in words.items()])
+        return given
+    place = experiment_id(client, EXPERIMENT)
+    return str(client.create_run(place, run_name=name, tags=_source() | words).info.run_id)
 
 
 def _source() -> dict[str, str]:
     context: dict[str, Any] = mlflow.tracking.context.registry.resolve_tags()
     return {k: str(v) for k, v in context.items()}
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn a termination signal into ``SystemExit``, so that runs are ended.
-
-    One that comes while a destructor runs is lost with it: whoever sends signals sends them again,
-    until :func:`open_run` has seen one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
