@@ -23,9 +23,12 @@ def compare(
     if kit.readers.factors:
         row |= _world(meter, kit, measured, references)
     else:
-        found, missing = _layouts(kit, measured, references)
-        row |= found
-        tags |= missing
+        for found, missing in (
+            _layouts(kit, measured, references),
+            _edits(measured, list(references.values())[-1]),
+        ):
+            row |= found
+            tags |= missing
     return row | _likeness(kit, measured, references["class"]), tags
 
 
@@ -86,6 +89,16 @@ def _layouts(
     return row, tags
 
 
+def _edits(measured: Measured, nearest: Measured) -> tuple[dict[str, float], dict[str, str]]:
+    """How much of the nearest reference's answer to edit prompts is left, by CLIP."""
+    if "clip_t" not in measured.edits:
+        return {}, {}
+    own, usual = (evaluation.margin(m.edits) for m in (measured, nearest))
+    if usual <= 0:
+        return {}, {"pti.absent.editability": "CLIP tells no edit of the reference's from another"}
+    return {"editability/relative": own / usual}, {}
+
+
 def _likeness(kit: Equipment, measured: Measured, usual: Measured) -> dict[str, float]:
     """What CLIP and DINO see, each also over the class word's."""
     row: dict[str, float] = {}
@@ -98,4 +111,5 @@ def _likeness(kit: Equipment, measured: Measured, usual: Measured) -> dict[str, 
     if "clip_t" in measured.edits:
         own, other = (float(m.edits["clip_t"].mean()) for m in (measured, usual))
         row |= {"editability/clip_t": own, "editability/clip_t_relative": own / other}
+        row |= {"editability/clip_t_margin": evaluation.margin(measured.edits)}
     return {name: value for name, value in row.items() if not np.isnan(value)}

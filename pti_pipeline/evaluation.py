@@ -79,6 +79,15 @@ def appearance(read: dict[str, Tensor], training: dict[str, Tensor]) -> float:
     return float(torch.stack(shares).mean())
 
 
+def margin(read: dict[str, Tensor]) -> float:
+    """By how much samples of edit prompts are liker to what was asked than to the other prompts.
+
+    Difference of mean cosines, -2 to 2, higher is better; 0 if pictures are the same whatever was
+    asked. CLIP-T alone is far from 0 for any picture, so that a share of it says little.
+    """
+    return float((read["clip_t"] - read["clip_t_other"]).mean())
+
+
 def layouts(read: dict[str, Tensor]) -> NDArray[np.floating]:
     """Where the characters stand: x and y, shape (n, 2)."""
     return torch.stack([read["x"], read["y"]], 1).double().numpy()

@@ -107,20 +107,19 @@ def subject_features(vision: Vision, images: Tensor, masks: Tensor) -> Tensor:
 
 
 def text_similarities(vision: Vision, images: Tensor, texts: Sequence[str]) -> Tensor:
-    """Cosine of picture i (n, 3, S, S) with text i, by a CLIP model; (n,), -1 to 1."""
+    """Cosine of each picture (n, 3, S, S) with each text, by a CLIP model; (n, texts), -1 to 1."""
     pictures = _features(vision, _resized(_normalised(vision, images), vision.size))
     longest = vision.model.config.text_config.max_position_embeddings
-    known = list(dict.fromkeys(texts))
     batch = vision.tokenizer(
-        known, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+        [*texts], padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
     )
     device = vision.mean.device
     with torch.no_grad():
         answer = vision.model.get_text_features(
             input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
         )
-    words = F.normalize(_pooled(answer), dim=-1).cpu()
-    return (pictures * words[[known.index(text) for text in texts]]).sum(1)
+    words: Tensor = F.normalize(_pooled(answer), dim=-1).cpu()
+    return pictures @ words.T
 
 
 def _normalised(vision: Vision, images: Tensor) -> Tensor:

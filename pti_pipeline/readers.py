@@ -107,15 +107,20 @@ def read_plain(readers: Readers, images: Tensor) -> dict[str, Tensor]:
 
 
 def read_edits(readers: Readers, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Read samples of edit prompts: factors, and ``clip_t``, the likeness to what was asked.
+    """Read samples of edit prompts: factors, and their likeness to texts.
 
-    The placeholder is taken out of the prompt (Gal et al. 2022), so that only the edit counts.
+    ``clip_t`` is that to what was asked, ``clip_t_other`` the mean one to the other edit prompts.
+    The placeholder is taken out of prompts (Gal et al. 2022), so that only the edit counts.
     """
     images = images.cpu()
     read = readers.factors.read(images) if readers.factors else {}
     if readers.clip:
         asked = [" ".join(text.replace("{}", "").split()) for text in prompts]
-        read["clip_t"] = text_similarities(readers.clip, images, asked)
+        texts = list(dict.fromkeys(asked))
+        likeness = text_similarities(readers.clip, images, texts)
+        own = likeness.gather(1, torch.tensor([[texts.index(text)] for text in asked]))[:, 0]
+        read["clip_t"] = own
+        read["clip_t_other"] = (likeness.sum(1) - own) / (len(texts) - 1)
     return read
 
 

@@ -1,6 +1,7 @@
 """Masks and layouts on a base that is not the world, where no factor is known."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pti_pipeline import evaluation, lora, masks, sharing
+from pti_pipeline import comparison, evaluation, lora, masks, sharing
 from pti_pipeline import meter as m
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
 from pti_pipeline.families import WORLD, load
-from pti_pipeline.readers import reader_names
+from pti_pipeline.readers import load_readers, read_edits, reader_names
 from pti_pipeline.settings import TARGETS, BaseSettings, SampleSettings
 from pti_pipeline.world.factors import SCENES
 from pti_pipeline.world.render import render
@@ -62,7 +63,8 @@ def test_a_photo_base_gets_its_metrics(tiny_folder, pictures, clip_folder, dino_
         "diversity/positions",
         "reconstruction/ssim_masked",
     } <= set(row)
-    assert not missing and "editability/obedience" not in row
+    assert set(missing) <= {"pti.absent.editability"} and "editability/obedience" not in row
+    assert ("editability/relative" in row) is not bool(missing)
     same, _ = compare(meter, word, {"class": word})
     assert same["leak/class_auc"] == same["leak/background_class_auc"] == 0.5
     assert same["reconstruction/clip_i_relative"] == same["editability/clip_t_relative"] == 1
@@ -76,7 +78,10 @@ def test_what_is_read_crosses_processes_as_arrays(tiny_folder, pictures, clip_fo
     assert all(type(value) is np.ndarray for value in (*plain.values(), *edits.values(), grid))
     for name, value in own.plain.items():
         torch.testing.assert_close(value, torch.from_numpy(plain[name]), equal_nan=True)
-    assert set(plain) == {"layout", "background", "clip", "dino"} and set(edits) == {"clip_t"}
+    assert set(plain) == {"layout", "background", "clip", "dino"} and set(edits) == {
+        "clip_t",
+        "clip_t_other",
+    }
     assert bank == own.bank
 
 
@@ -112,6 +117,29 @@ def test_without_models_their_numbers_are_absent(tiny_folder, pictures):
     names = reader_names(kit.readers, kit.subject)
     assert names["pti.reader.leak"] == "cross-attention masks of 'cat'"
     assert "pti.reader.editability" not in names
+
+
+def test_editability_is_the_margin_by_which_samples_show_what_was_asked():
+    """Of clean renders in their scenes, by the world's own CLIP model."""
+    readers = load_readers(load("world", "cpu"), "rabbit")
+    scenes = {"in the forest": "forest", "in the snow": "snow", "on the beach": "beach"}
+    shown = np.array([SCENES.index(name) for name in scenes.values()])
+    pixels = render(replace(views(MOCHI, 3), scene=shown))
+    drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    prompts = [f"{{}} {words}" for words in scenes]
+    right = read_edits(readers, drawn, prompts)
+    assert evaluation.margin(right) > 0.05
+    deaf = read_edits(readers, drawn[:1].expand(3, -1, -1, -1), prompts)
+    assert evaluation.margin(deaf) == pytest.approx(0, abs=1e-6)
+    assert right["clip_t_other"].shape == (3,)
+    mixed = {name: (right[name] + deaf[name]) / 2 for name in right}
+    measured = [
+        m.Measured({}, edits, {}, np.zeros((1, 1, 3), np.uint8)) for edits in (mixed, right, deaf)
+    ]
+    row, _ = comparison._edits(*measured[:2])
+    assert row["editability/relative"] == pytest.approx(0.5, abs=1e-5)
+    deaf["clip_t_other"] += 0.1
+    assert comparison._edits(measured[0], measured[2])[1].keys() == {"pti.absent.editability"}
 
 
 def test_readers_are_named(tiny_folder, pictures, clip_folder, dino_folder):
