@@ -34,6 +34,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 	@echo "== Floors =="
 	$(BIN)/lint-imports
 	@echo "== Tests =="

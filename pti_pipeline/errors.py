@@ -57,6 +57,12 @@ class ResourceError(PtiError):
     exit_code = 6
 
 
+class LockedError(PtiError):
+    """Another process is at it."""
+
+    exit_code = 7
+
+
 class DivergedError(PtiError):
     """Training diverged."""
 

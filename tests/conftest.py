@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,6 +26,7 @@ from transformers import (
 
 from pti_pipeline.families import load
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
+from pti_pipeline.tracking.store import connect
 
 WORDS = ("a", "photo", "of", "cat", "dog", "on", "the", "beach", "picture", "drawing", "image")
 
@@ -127,9 +129,20 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database with its tables: making them takes seconds, copying them none."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        connect()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path, monkeypatch, empty_store):
     """A fresh tracking store, and a working folder of its own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):

@@ -27,6 +27,7 @@ from pti_pipeline.cli.options import (
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
+from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import STEPS
@@ -131,7 +132,7 @@ def main_command(**options: Any) -> None:
 
 for command in (invert, finetune, sweep, evaluate, select, register, report, generate):
     main.add_command(command)
-for command in (claims, world):
+for command in (sync, claims, world):
     main.add_command(command)
 
 

@@ -27,7 +27,6 @@ from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
-from pti_pipeline.tracking.write import add_metrics, add_tags
 
 
 def evaluate(
@@ -97,13 +96,12 @@ def evaluate(
             own = found.tags.get("pti.pivot")
             references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
             metrics, missing = compare(meter, known[found.id], references)
-            add_metrics(found, metrics)
             cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
-            add_tags(found, cleared | readers | missing)
+            run.add_to(found, metrics, cleared | readers | missing)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
         for found in passed_over:
-            add_tags(found, {"pti.unsampled": UNSAMPLED})
+            run.add_to(found, {}, {"pti.unsampled": UNSAMPLED})
         trained = {found.id: found for found in runs}
         for name in trained.keys() & known.keys():
             log(trained[name])

@@ -35,7 +35,7 @@ from pti_pipeline.settings import (
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
-from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tracking.run import Run
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label

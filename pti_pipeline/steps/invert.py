@@ -25,7 +25,7 @@ from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
 from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, WatchSettings
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
-from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tracking.run import Run
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
 from pti_pipeline.watching import judge, watch_steps

@@ -14,7 +14,7 @@ from torch import Tensor, from_numpy
 from pti_pipeline.errors import ModelError
 from pti_pipeline.meter import Measured
 from pti_pipeline.tracking.find import fetch, find_runs
-from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tracking.run import Run
 
 FOLDER = "measured"
 CLASS = "class"

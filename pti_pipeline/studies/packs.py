@@ -20,7 +20,7 @@ from pti_pipeline.settings import (
 from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
 from pti_pipeline.steps.invert import prepare_inversion, run_inversions
 from pti_pipeline.tracking.find import find_runs
-from pti_pipeline.tracking.write import end_lost
+from pti_pipeline.tracking.lost import end_lost
 
 OWN = ("lr", "seed", "steps", "clip", "pivot", "reg_weight", "until_distance", "stop_at_leak")
 """Settings that may differ inside a pack."""

@@ -12,8 +12,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.tracking.runs import EXPERIMENT
-from pti_pipeline.tracking.store import connect, experiment_id
+from pti_pipeline.tracking.store import EXPERIMENT, connect, experiment_id
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,18 @@ def find_runs(**tags: str) -> list[Found]:
         [experiment_id(client, EXPERIMENT)], " and ".join(words), order_by=["start_time ASC"]
     )
     return [_found(run) for run in found]
+
+
+def open_ones() -> list[Found]:
+    """Runs of ours that have not ended, or whose process died."""
+    client = connect()
+    return [
+        _found(run)
+        for run in client.search_runs(
+            [experiment_id(client, EXPERIMENT)], "attributes.status = 'RUNNING'"
+        )
+        if "pti.step" in run.data.tags
+    ]
 
 
 def members(run: Found) -> list[Found]:

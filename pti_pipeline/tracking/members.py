@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared
-from pti_pipeline.tracking.runs import Run, open_run
+from pti_pipeline.tracking.run import Run
+from pti_pipeline.tracking.runs import open_run
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""

@@ -1,89 +1,28 @@
-"""One MLflow run of one step: opened, written to in batches, and always ended."""
+"""One MLflow run of one step: opened, written to, and always ended."""
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-from matplotlib.figure import Figure
+from filelock import Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from numpy.typing import NDArray
+from mlflow.entities import RunTag
 
-from pti_pipeline.errors import PtiError
+from pti_pipeline.errors import LockedError, PtiError, StoreError
 from pti_pipeline.tracking.interruption import interruptible
-from pti_pipeline.tracking.store import connect, experiment_id
+from pti_pipeline.tracking.outbox import Outbox, outbox_root
+from pti_pipeline.tracking.run import Run
+from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, sender
+from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id, store_uri
 
-EXPERIMENT = "pti"
-"""Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
-
-BATCH = 1000
-"""Metrics of one request: MLflow's own limit."""
-
-
-class Run:
-    """A run that is being written.
-
-    Metrics wait in memory, with the time at which they were measured, and are sent in batches: a
-    call for each would cost more than a training step.
-    """
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client, self.id = client, run_id
-        self._waiting: list[Metric] = []
-
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at ``step``; one that is infinite is logged as NaN, which sorts last."""
-        now = int(time.time() * 1000)
-        for key, value in values.items():
-            number = float(value)
-            finite = number if math.isfinite(number) else math.nan
-            self._waiting.append(Metric(key, finite, now, step))
-        if len(self._waiting) >= BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits."""
-        while self._waiting:
-            self.client.log_batch(self.id, metrics=self._waiting[:BATCH])
-            del self._waiting[:BATCH]
-
-    def log_params(self, values: Mapping[str, object]) -> None:
-        """Log parameters that the run does not have yet: ``mlflow run`` logs its own, as typed."""
-        there = self.client.get_run(self.id).data.params
-        new = [Param(k, str(v)) for k, v in values.items() if k not in there]
-        if new:
-            self.client.log_batch(self.id, params=new)
-
-    def set_tags(self, values: Mapping[str, object]) -> None:
-        """Set tags."""
-        self.client.log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in values.items()])
-
-    def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log a picture, (H, W, 3), to the image grid under ``key``."""
-        self.client.log_image(self.id, picture, key=key, step=step)
-
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Log a matplotlib figure as artifact ``path``."""
-        self.client.log_figure(self.id, figure, path)
-
-    def log_text(self, text: str, path: str) -> None:
-        """Log a text file as artifact ``path``."""
-        self.client.log_text(self.id, text, path)
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder's files, under ``folder``."""
-        if path.is_dir():
-            self.client.log_artifacts(self.id, str(path), folder)
-        else:
-            self.client.log_artifact(self.id, str(path), folder)
+GRACE = 5.0
+"""Seconds of waiting for the store at a run's end in which a signal has to wait too."""
 
 
 @contextmanager
@@ -111,12 +50,13 @@ def open_run(
     client = connect()
     status = "FAILED"
     with interruptible() as interruption, interruption.held() as release:
-        run = Run(client, _take(client, name, tags, own))
+        run_id = _take(client, name, tags, own)
+        post = sender().open(_outbox(run_id), client)
+        run = Run(post)
         try:
             release()  # not before: a run that was made and is not known here would stay open
             run.log_params(params)
             yield run
-            run.flush()
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status, interruption.obeyed = "KILLED", True
@@ -126,22 +66,52 @@ def open_run(
             run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
             raise
         finally:
-            with interruption.held():
-                if status != "FINISHED":
-                    run.flush()
-                client.set_terminated(run.id, status)
+            done = False
+            try:
+                with interruption.held():
+                    run.end(status)
+                    done = sender().drain(post, GRACE)
+                done = done or sender().drain(post, PATIENCE)
+            finally:
+                sender().close(post)
+                _tell(post.box, done)
+
+
+def _outbox(run_id: str) -> Outbox:
+    try:
+        return Outbox(outbox_root(store_uri()), run_id)
+    except Timeout:
+        what = f"run {run_id} is being written by another process"
+        raise LockedError("E701", what, "wait for its end, or start a run of its own") from None
+
+
+def _tell(box: Outbox, done: bool) -> None:
+    """Tell what the store has not taken: as an error, unless there is one already."""
+    if done and not box.refused:
+        return
+    if done:
+        what = f"the tracking store refused a part of run {box.run_id} ({box.refused[0][:120]})"
+        error = StoreError("E503", what, f"what was refused is in {box.folder}")
+    else:
+        what = f"the tracking store does not answer: what was logged waits in {box.folder}"
+        error = StoreError("E502", what, "when it is back, run pti sync with the same store")
+    if sys.exc_info()[0] is None:
+        raise error
+    print(error, file=sys.stderr)
 
 
 def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool) -> str:
     """Make a run, or take the one that ``mlflow run`` made for this process."""
     words = {key: str(value) for key, value in tags.items() if value not in ("", None)}
+    words[HEARTBEAT] = str(int(time.time()))
     given = os.environ.pop("MLFLOW_RUN_ID", None) if own else None
-    if given:
-        words["mlflow.runName"] = name
-        client.log_batch(given, tags=[RunTag(*word) for word in words.items()])
-        return given
-    place = experiment_id(client, EXPERIMENT)
-    return str(client.create_run(place, run_name=name, tags=_source() | words).info.run_id)
+    with answering():
+        if given:
+            words["mlflow.runName"] = name
+            client.log_batch(given, tags=[RunTag(*word) for word in words.items()])
+            return given
+        place = experiment_id(client, EXPERIMENT)
+        return str(client.create_run(place, run_name=name, tags=_source() | words).info.run_id)
 
 
 def _source() -> dict[str, str]:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from filelock import FileLock
 
 from pti_pipeline.errors import StoreError
 
+EXPERIMENT = "pti"
+"""Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
+KNOCK = 10.0
+"""Seconds that a server has for its first answer."""
 DEFAULT = "sqlite:///mlflow.db"
 """Used unless ``MLFLOW_TRACKING_URI`` says otherwise; artifacts go to ``./mlruns``."""
+
+FINAL = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+)
+"""Answers that asking again does not change."""
 
 # A dead server would hold each call for four minutes; a registry model may not unpickle anything.
 for key, value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -45,20 +61,50 @@ def connect() -> MlflowClient:
     StoreError
         If the store does not answer.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+    uri = store_uri()
     mlflow.set_tracking_uri(uri)
     _uris.add(uri)
-    try:
+    with answering():
+        if uri.startswith(("http://", "https://")):
+            _knock(uri)
         with _alone(uri):
             client = MlflowClient()
             client.search_experiments(max_results=1)
-    except MlflowException as error:
+    return client
+
+
+def store_uri() -> str:
+    """Where runs are kept."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Tell in one line that the store does not answer.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if getattr(error, "error_code", "") in FINAL:
+            raise
         raise StoreError(
             "E501",
-            f"the tracking store {uri} does not answer ({str(error).splitlines()[0][:120]})",
+            f"the tracking store {store_uri()} does not answer "
+            f"({str(error).splitlines()[0][:120]})",
             "start it, or unset MLFLOW_TRACKING_URI to use ./mlflow.db",
         ) from error
-    return client
+
+
+def _knock(uri: str) -> None:
+    """Ask a server for any answer at all: MLflow's own requests wait for minutes."""
+    try:
+        urlopen(f"{uri.rstrip('/')}/health", timeout=KNOCK).close()
+    except HTTPError:  # an answer too
+        return
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.entities import Metric, RunTag
@@ -23,15 +23,6 @@ def add_tags(run: Found, values: Mapping[str, object]) -> None:
     """Set tags of a run."""
     tags = [RunTag(key, str(value)) for key, value in values.items()]
     connect().log_batch(run.id, tags=tags)
-
-
-def end_lost(runs: Iterable[Found]) -> None:
-    """Mark as FAILED those runs that still count as running though their process died."""
-    client = connect()
-    for run in runs:
-        if run.status == "RUNNING":
-            add_tags(run, {"pti.error_code": "E905", "pti.error": "its process died"})
-            client.set_terminated(run.id, "FAILED")
 
 
 def add_files(run: Found, folder: Path, path: str) -> str:

@@ -132,6 +132,7 @@ def test_deleted_runs_are_refused(store):
 
 
 def test_four_processes_may_meet_on_a_fresh_store(store):
+    (store / "mlflow.db").unlink()
     code = "from pti_pipeline.tracking.store import connect; connect()"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)

@@ -1,0 +1,118 @@
+"""What a run logs, on its way to the tracking store."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from pti_pipeline.tracking.find import Found
+from pti_pipeline.tracking.sender import Post, sender
+from pti_pipeline.tracking.sending import BATCH
+
+
+class Run:
+    """A run that is being written.
+
+    Nothing here waits for the tracking store: what is logged goes to a journal on disk, with the
+    time at which it was measured, and is sent from there by a thread of its own.
+    """
+
+    def __init__(self, post: Post) -> None:
+        self.id = post.box.run_id
+        self._post = post
+        self._waiting: list[list[object]] = []
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at ``step``; one that is infinite is logged as NaN, which sorts last."""
+        self._waiting += _rows(values, step)
+        if len(self._waiting) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down the numbers logged so far, which are then no longer this process's to lose."""
+        for start in range(0, len(self._waiting), BATCH):
+            self._put("metrics", self._waiting[start : start + BATCH])
+        self._waiting.clear()
+
+    def log_params(self, values: Mapping[str, object]) -> None:
+        """Log parameters that the run does not have yet."""
+        self._put("params", _words(values))
+
+    def set_tags(self, values: Mapping[str, object]) -> None:
+        """Set tags."""
+        self._put("tags", _words(values))
+
+    def add_to(
+        self, other: Found, metrics: Mapping[str, float], tags: Mapping[str, object]
+    ) -> None:
+        """Log numbers at the last step of another run, which has ended, and set its tags."""
+        step = int(other.params.get("steps", 0))
+        self._put("metrics", _rows(metrics, step), other.id)
+        self._put("tags", _words(tags), other.id)
+
+    def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Log a picture, (H, W, 3), to the image grid under ``key``."""
+        path = self._post.box.new_file("image.png")
+        Image.fromarray(picture).save(path)
+        self._put_file("image", path, {"key": key, "step": step, "time": _now()})
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Log a matplotlib figure as artifact ``path``."""
+        file = self._post.box.new_file(Path(path).name)
+        figure.savefig(file)
+        self._put_file("artifact", file, {"folder": _parent(path)})
+
+    def log_text(self, text: str, path: str) -> None:
+        """Log a text file as artifact ``path``."""
+        file = self._post.box.new_file(Path(path).name)
+        file.write_text(text, encoding="utf-8")
+        self._put_file("artifact", file, {"folder": _parent(path)})
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Log a file, or a folder's files, under ``folder``."""
+        kept = self._post.box.new_file(path.name)
+        if path.is_dir():
+            shutil.copytree(path, kept)
+        else:
+            shutil.copyfile(path, kept)
+        self._put_file("artifact", kept, {"folder": folder})
+
+    def end(self, status: str) -> None:
+        """Say how the run ended."""
+        self.flush()
+        self._put("end", {"status": status, "time": _now()})
+
+    def _put_file(self, kind: str, path: Path, value: dict[str, object]) -> None:
+        self._put(kind, {"file": str(path.relative_to(self._post.box.folder)), **value})
+
+    def _put(self, kind: str, value: object, to: str = "") -> None:
+        if value:
+            self._post.box.put(kind, value, to)
+            sender().notify()
+
+
+def _rows(values: Mapping[str, float], step: int) -> list[list[object]]:
+    """Key, value, time in milliseconds and step of numbers; infinite ones are NaN."""
+    now, numbers = _now(), {key: float(value) for key, value in values.items()}
+    return [[k, v if math.isfinite(v) else math.nan, now, step] for k, v in numbers.items()]
+
+
+def _words(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _parent(path: str) -> str | None:
+    folder = str(Path(path).parent)
+    return None if folder == "." else folder
