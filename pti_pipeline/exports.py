@@ -14,7 +14,7 @@ from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot
-from pti_pipeline.weights import read_weights, write_weights
+from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_lora(path: Path) -> LoraFile:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
         rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
-        ours = json.loads(header.get("pti", "{}"))
+        ours = json.loads(header.get(OUR_KEY, "{}"))
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"
         raise ModelError("E405", what, "give one that pti trained") from error
@@ -87,9 +87,8 @@ def _write_diffusers(who: Character, folder: Path) -> None:
     vectors, header = read_weights(who.pivot_file)
     hint = f"write {token} in a prompt"
     _write(folder / PIVOT_FILE, vectors, header, who, "textual-inversion", token, hint)
-    if who.lora:
+    if lora := who.lora:
         hint = f"load {PIVOT_FILE} too, and {hint}"
-        lora = who.lora
         _write(folder / LORA_FILE, lora.weights, lora.header, who, "lora", token, hint)
 
 
@@ -100,7 +99,7 @@ def _write_embedding(who: Character, path: Path) -> None:
 
 
 def _write_kohya(who: Character, path: Path) -> None:
-    """Write the LoRA that A1111 and ComfyUI read."""
+    """Write the LoRA that A1111 and ComfyUI read, beside that embedding."""
     hint = f"with the embedding {who.word}: {_in_prompt(who.word, who.word)}"
     _write_kohya_lora(who, path, {}, hint)
 

@@ -10,7 +10,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 BUNDLED = "bundle_emb."
-"""What the names of an embedding begin with inside a LoRA's file, before that of its word."""
+"""What the names of an embedding begin with inside a LoRA's file, before its word."""
+
+OUR_KEY = "pti"
+"""Key of a LoRA file's header for what peft's config does not know: JSON."""
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -26,15 +26,13 @@ from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
 from pti_pipeline.lora import OURS, PREFIX
 from pti_pipeline.pivot import Pivot, placeholder_tokens
-from pti_pipeline.weights import read_weights, write_weights
+from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
 diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
-OUR_KEY = "pti"
-"""Key of a LoRA file's metadata for what peft's config does not know."""
 WORD = re.compile(r"[a-z]{3,}</w>")
 """How CLIP's vocabulary writes a whole word."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +89,7 @@ def _read(kept: Kept, base: str, merged: bool) -> Character:
 
 def _make_room(output: Path, names: Collection[str]) -> None:
     """Make the folder, unless something that will be written is there already."""
-    there = [name for name in names if (output / name).exists()]
+    there = [name for name in names if os.path.lexists(output / name)]
     if there:
         what = f"'{output}' holds {', '.join(there)} already"
         raise UsageError("E242", what, "name another folder with --output, or move that away")

@@ -16,8 +16,10 @@ from pti_pipeline.tracking.read import span
 from pti_pipeline.tracking.registry import fetch_bundle
 
 SETTINGS = ("lr", "steps", "seed", "batch_size", "regularizer")
+"""What exported files tell of a training, beside its distances."""
+
 DISTANCES = ("lr_x_steps", "delta_norm", "path", "relative", "angle", "function")
-"""What exported files tell of a training; other distances follow from these."""
+"""Those that are told; others follow from them."""
 
 
 @dataclass(frozen=True)
