@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.weights import BUNDLED, read_weights
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def load_embedding(path: Path, width: int) -> Tensor:
     Parameters
     ----------
     path : Path
-        A ``.safetensors`` file with one tensor, whatever its name.
+        A ``.safetensors`` file with one tensor, whatever its name, or a LoRA's with one inside.
     width : int
         Of the base's embeddings, H.
 
@@ -146,13 +147,23 @@ def load_embedding(path: Path, width: int) -> Tensor:
         raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
     hint = f"give a file with one tensor of {width} columns"
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
+        found = read_weights(path)[0]
     except Exception as error:
         raise ModelError("E412", f"can't read '{path.name}' ({error})", hint) from error
+    inside = [tensor for name, tensor in found.items() if name.startswith(BUNDLED)]
+    tensors = inside or list(found.values())
     shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors) or "nothing"
     if len(tensors) != 1 or tensors[0].ndim not in (1, 2) or tensors[0].shape[-1] != width:
         raise ModelError("E412", f"'{path.name}' holds {shapes}, no embedding", hint)
     if not tensors[0].isfinite().all():
         raise ModelError("E403", f"the embedding in '{path.name}' is not finite", "train it again")
     return tensors[0].float().reshape(-1, width)
+
+
+def has_embedding_inside(path: Path) -> bool:
+    """Tell whether a LoRA's file holds its token's embedding too; not, if it can't be read."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return any(name.startswith(BUNDLED) for name in file.keys())  # noqa: SIM118
+    except Exception:
+        return False

@@ -16,6 +16,8 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 AT_DISTANCE = ("stop", "project")
 """What may happen at a bound on the distance."""
+FORMS = ("diffusers", "embedding", "kohya", "bundle", "merged")
+"""In which a character is exported."""
 REG_LATENTS = ("base", "training")
 REG_TIMESTEPS = ("even", "noisy")
 

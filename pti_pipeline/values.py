@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import TrainSettings, check_learning_rate
+from pti_pipeline.settings import FORMS, TrainSettings, check_learning_rate
 
 T = TypeVar("T")
 Settings = TypeVar("Settings", bound=TrainSettings)
@@ -90,6 +90,21 @@ def halved(steps: int, count: int) -> tuple[int, ...]:
 def parse_pivots(text: str) -> tuple[str, ...]:
     """Read run ids separated by commas."""
     return _distinct("pivot", tuple(word.strip() for word in text.split(",")))
+
+
+def parse_forms(text: str) -> tuple[str, ...]:
+    """Read forms of an export separated by commas.
+
+    Examples
+    --------
+    >>> parse_forms("kohya, merged")
+    ('kohya', 'merged')
+    """
+    forms = tuple(word.strip() for word in text.split(","))
+    for form in forms:
+        if form not in FORMS:
+            raise UsageError("E240", f"'{form}' is no form", f"use some of {','.join(FORMS)}")
+    return _distinct("form", forms)
 
 
 def experiments(

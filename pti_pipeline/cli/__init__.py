@@ -16,6 +16,7 @@ import click
 
 from pti_pipeline import __version__
 from pti_pipeline.cli.claims import claims
+from pti_pipeline.cli.export import export
 from pti_pipeline.cli.options import (
     executing,
     find_folder,
@@ -130,7 +131,7 @@ def main_command(**options: Any) -> None:
     )
 
 
-for command in (invert, finetune, sweep, evaluate, select, register, report, generate):
+for command in (invert, finetune, sweep, evaluate, select, register, report, generate, export):
     main.add_command(command)
 for command in (sync, claims, world):
     main.add_command(command)

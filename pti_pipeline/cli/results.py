@@ -21,7 +21,11 @@ from pti_pipeline.settings import SampleSettings
 
 @click.command()
 @option("run", "", "Run id of an invert or finetune run, or of a sweep.")
-@option("lora", "", "Instead of --run: a LoRA made elsewhere, .safetensors.")
+@option(
+    "lora",
+    "",
+    "Instead of --run: a LoRA made elsewhere, .safetensors, its embedding inside or not.",
+)
 @option("embedding", "", "Instead of --run: a learned embedding made elsewhere, .safetensors.")
 @option("images", "", "Of files made elsewhere: folder of the pictures they learned from.")
 @option("token", "", "Of files made elsewhere: what stands for the subject in prompts.")

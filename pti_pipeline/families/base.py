@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from pti_pipeline.pivot import Pivot
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -102,3 +104,6 @@ class BaseModel(Protocol):
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere, for a while; the base is then as it was."""
+
+    def save_merged(self, pivot: Pivot, path: Path | None, folder: Path) -> None:
+        """Write a whole pipeline's folder with a pivot, and a LoRA file of ours, merged into it."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
-from safetensors import safe_open
 from torch import Tensor
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import Moved
+from pti_pipeline.weights import BUNDLED, read_weights
 
 PEFT = "base_model.model."
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
@@ -58,11 +58,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         hint = "convert it to .safetensors"
         raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            facts = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, header = read_weights(path)
+        facts = json.loads(header.get("lora_adapter_metadata", "null"))
     except Exception as error:
         raise ModelError("E411", f"can't read '{path.name}' ({error})", HINT) from error
+    state = {name: t for name, t in tensors.items() if not name.startswith(BUNDLED)}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise ModelError("E403", f"'{name}' in '{path.name}' is not finite", "train again")

@@ -17,23 +17,22 @@ import transformers
 from diffusers import StableDiffusionPipeline
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
+from pti_pipeline.families.merged import save_merged
 from pti_pipeline.lora import OURS, PREFIX
+from pti_pipeline.pivot import Pivot, placeholder_tokens
+from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
 diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
-OUR_KEY = "pti"
-"""Key of a LoRA file's metadata for what peft's config does not know."""
 WORD = re.compile(r"[a-z]{3,}</w>")
 """How CLIP's vocabulary writes a whole word."""
 
@@ -204,15 +203,15 @@ class StableDiffusion:
             unet_lora_adapter_metadata={k: v for k, v in metadata.items() if k not in OURS},
         )
         if ours := {k: v for k, v in metadata.items() if k in OURS}:
-            _add_metadata(folder / LORA_WEIGHT_NAME_SAFE, {OUR_KEY: json.dumps(ours)})
+            tensors, written = read_weights(folder / LORA_WEIGHT_NAME_SAFE)
+            header = {**written, OUR_KEY: json.dumps(ours)}
+            write_weights(folder / LORA_WEIGHT_NAME_SAFE, tensors, header)
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                written = file.metadata() or {}
-                facts = json.loads(written["lora_adapter_metadata"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors, written = read_weights(path)
+            facts = json.loads(written["lora_adapter_metadata"])
         except Exception as error:
             raise ModelError(
                 "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
@@ -226,17 +225,16 @@ class StableDiffusion:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
         return foreign.attached(self._pipeline, path)
 
+    def save_merged(self, pivot: Pivot, path: Path | None, folder: Path) -> None:
+        """Write a whole pipeline's folder with a pivot, and a LoRA file of ours, merged into it."""
+        tokens = placeholder_tokens(pivot.token, len(pivot.embedding))
+        adapter = self.load_lora(path) if path else None
+        save_merged(self._pipeline, tokens, pivot.embedding, adapter, folder)
+
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         cumulative = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         signal, spread = cumulative.sqrt(), (1 - cumulative).sqrt()
         return signal[:, None, None, None], spread[:, None, None, None]
-
-
-def _add_metadata(path: Path, more: Mapping[str, str]) -> None:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        known = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, {**known, **more})
 
 
 def _fingerprint(parts: Sequence[nn.Module]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.meter import Case, Meter, equipment
-from pti_pipeline.pivot import load_embedding
+from pti_pipeline.pivot import has_embedding_inside, load_embedding
 from pti_pipeline.readers import reader_names
 from pti_pipeline.sharing import measure_all
 from pti_pipeline.tracking.runs import open_run
@@ -27,7 +27,7 @@ class Files:
     Attributes
     ----------
     lora, embedding : Path or None
-        At least one.
+        At least one; an embedding inside the LoRA's file is taken where no other is given.
     token : str
         What stands for the character in a prompt. Without an embedding, plain words such as
         ``"sks dog"``.
@@ -56,7 +56,9 @@ def evaluate_files(meter: Meter, files: Files, study: str = "") -> str:
     ModelError
         If a file may be a pickle or does not fit the base model.
     """
-    named = [path.name for path in (files.lora, files.embedding) if path]
+    if files.lora and not files.embedding and has_embedding_inside(files.lora):
+        files = replace(files, embedding=files.lora)
+    named = list(dict.fromkeys(path.name for path in (files.lora, files.embedding) if path))
     kit = equipment(meter)
     names = reader_names(kit.readers, kit.subject)
     who = _character(kit.base, files)

@@ -83,6 +83,19 @@ def test_our_own_files_get_the_numbers_of_their_runs(made):
 
 
 @pytest.mark.slow
+def test_a_bundle_gets_the_numbers_of_its_run(made, shop):
+    """One file holds both."""
+    _, tuned, *_, rest = made
+    words = ["export", f"--model={tuned.id}", "--form=bundle", f"--output={shop}/out"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    found = get_run(pti("evaluate", f"--lora={shop}/out/x-bundle.safetensors", *rest))
+    assert found.tags["pti.foreign"] == "x-bundle.safetensors"
+    assert "leak/pivot_auc" in found.metrics
+    same(found, tuned)
+
+
+@pytest.mark.slow
 def test_a_lora_alone_answers_to_plain_words(made):
     *_, lora, _, rest = made
     found = get_run(pti("evaluate", f"--lora={lora}", *rest, "--token=a cat"))

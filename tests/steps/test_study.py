@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from mlflow import MlflowClient
 from PIL import Image
+from safetensors import safe_open
 
 from pti_pipeline.cli import main as command
 from pti_pipeline.families import WORLD
@@ -203,6 +204,19 @@ def test_the_registered_model_answers_as_a_pyfunc(study, tmp_path):
     gap = np.abs(drawn.astype(int) - ours)
     assert gap.max() <= 1  # drawn alone here, beside another there: sums round otherwise
     assert gap.mean() < 0.01
+
+
+def test_the_registered_version_is_exported_with_what_its_run_told(study):
+    folder, _ = study
+    done = pti(folder, ["export", "--form=kohya,embedding"])
+    assert done.returncode == 0, done.stderr
+    run = get_run(find_runs(step="register")[0].tags["pti.registered"])
+    with safe_open(folder / "exported" / "mochi-lora.safetensors", "pt") as file:
+        header = file.metadata()
+    moved = float(header["pti.tuning.distance.delta_norm"])
+    assert moved == pytest.approx(run.metrics["distance/delta_norm"], rel=1e-5)
+    assert (header["pti.tuning.run"], header["ss_max_train_steps"]) == (run.id, "6")
+    assert (folder / "exported" / "mochi.safetensors").is_file()
 
 
 def test_registering_again_makes_no_second_version(study):

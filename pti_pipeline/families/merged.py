@@ -1,0 +1,88 @@
+"""A pipeline that needs no loaders: the LoRA in its weights, the token among its words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+
+from pti_pipeline import lora
+
+
+def save_merged(
+    pipeline: StableDiffusionPipeline,
+    tokens: list[str],
+    vectors: Tensor,
+    adapter: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
+    folder: Path,
+) -> None:
+    """Write a pipeline's folder; the pipeline itself is then what it was, bit for bit.
+
+    Parameters
+    ----------
+    pipeline : StableDiffusionPipeline
+    tokens : list of str
+        One for each vector, as :func:`pti_pipeline.pivot.placeholder_tokens` names them: diffusers
+        puts all of them where a prompt has the first.
+    vectors : Tensor, shape (n, H)
+    adapter : pair of mappings, optional
+        A LoRA's weights and settings, see :func:`pti_pipeline.lora.attach_states`.
+    folder : Path
+
+    Raises
+    ------
+    ModelError
+        If the LoRA does not fit.
+    """
+    tokenizer, text_encoder = copy.deepcopy((pipeline.tokenizer, pipeline.text_encoder))
+    tokenizer.add_tokens(tokens)
+    size = text_encoder.get_input_embeddings().num_embeddings
+    text_encoder.resize_token_embeddings(size + len(tokens), mean_resizing=False)
+    text_encoder.get_input_embeddings().weight.data[size:] = vectors
+    words = {"tokenizer": tokenizer, "text_encoder": text_encoder}
+    whole = type(pipeline)(
+        **{**pipeline.components, **words},
+        requires_safety_checker=pipeline.safety_checker is not None,
+    )
+    with _moved(_moves(pipeline.unet, adapter)):
+        whole.save_pretrained(folder)
+    for name in ("model_index.json", "*/config.json"):
+        for path in folder.glob(name):
+            _forget_place(path)
+
+
+def _moves(
+    denoiser: nn.Module, adapter: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
+) -> dict[nn.Linear, Tensor]:
+    """What a LoRA adds to each layer's weights."""
+    if adapter is None:
+        return {}
+    attached = lora.attach_states(denoiser, [adapter[0]], adapter[1])
+    lora.detach(attached)
+    return {la.linear: la.scale * (la.up[0] @ la.down[0]) for la in attached.layers.values()}
+
+
+@contextmanager
+def _moved(moves: Mapping[nn.Linear, Tensor]) -> Iterator[None]:
+    """Let layers have other weights for a while; afterwards they have their very own."""
+    before = {layer: layer.weight for layer in moves}
+    try:
+        for layer, move in moves.items():
+            layer.weight = nn.Parameter(layer.weight + move.to(layer.weight.dtype), False)
+        yield
+    finally:
+        for layer, weight in before.items():
+            layer.weight = weight
+
+
+def _forget_place(path: Path) -> None:
+    """Take out of a configuration where on this machine the base was."""
+    config = json.loads(path.read_text("utf-8"))
+    if config.pop("_name_or_path", None):
+        path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
