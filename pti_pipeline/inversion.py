@@ -14,6 +14,7 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
+from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, optimise, rates
 
 FAR = 20.0
@@ -61,7 +62,7 @@ def invert(
     material: Material,
     vectors: Tensor,
     experiments: Sequence[InvertSettings],
-    stop: Tensor | None = None,
+    state: State | None = None,
 ) -> Iterator[Moment]:
     """Learn the placeholder's vectors; nothing else of the base changes.
 
@@ -71,11 +72,11 @@ def invert(
     material : Material
         The subject, encoded with the placeholder's tokens.
     vectors : Tensor, shape (K, n, H), float32
-        Start of each experiment; updated in place.
+        Start of each experiment, also where one goes on; updated in place.
     experiments : sequence of InvertSettings, length K
         May differ in learning rate, clipping, seed and bound on the distance.
-    stop : Tensor of bool, shape (K,), optional
-        See :func:`pti_pipeline.training.optimise`.
+    state : State, optional
+        Where to go on; kept up to date. At the beginning by default.
 
     Yields
     ------
@@ -89,7 +90,8 @@ def invert(
         return token_losses(base, material, vectors[part], seeds[part], first.batch_size, step)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
-    stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
+    state = state or State.begin(len(seeds), vectors.device)
+    state.bind([vectors])
 
     @torch.no_grad()
     def settle() -> Tensor:
@@ -100,17 +102,18 @@ def invert(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
-    path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=vectors.device)
-    before = start
-    for record in optimise([vectors], loss, lr, steps, clip, settle, stop):
+    before = vectors.detach().clone()
+    for record in optimise([vectors], loss, lr, steps, clip, settle, state):
         now = vectors.detach()
-        path, nominal = path + distance.delta_norm(now, before), nominal + record.lr
+        state.path = state.path + distance.delta_norm(now, before)
+        state.nominal = state.nominal + record.lr
         travelled, before = distance.delta_norm(now, start), now.clone()
         if not project:
-            stop |= travelled >= bound
-        metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
+            state.stop |= travelled >= bound
+        travels = travelled, state.path, state.nominal
+        metrics = {"train/loss": record.loss, **distance.report(*travels)}
         metrics["distance/angle"] = distance.angle(now, start)
         metrics["distance/norm_ratio"] = distance.norm_ratio(now, table)
-        derived = distance.derived(travelled, path, nominal, now[0].numel())
+        derived = distance.derived(*travels, now[0].numel())
         derived["train/lr"] = record.lr
         yield Moment(record.step, metrics, derived, record.alive, record.going)

@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from pti_pipeline import memory
 from pti_pipeline.settings import TrainSettings
-
-PATIENCE = 50
-"""Steps over which the loss must beat that of predicting nothing."""
+from pti_pipeline.state import PATIENCE, State
 
 
 @dataclass(frozen=True)
@@ -91,68 +90,45 @@ def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:
     return torch.tensor(limits, dtype=torch.float64, device=like.device)
 
 
-class FlatAdam:
-    """Adam (Kingma & Ba 2015) over K experiments, each with its own learning rate.
+@torch.no_grad()
+def adam(
+    state: State,
+    gradients: Sequence[Tensor],
+    going: Tensor,
+    lr: Tensor,
+    clip: Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Tensor:
+    """Update the experiments of ``going`` that have a finite gradient; tell which, (K,).
 
-    All parameters lie in one (K, P) buffer and the given tensors become views of it, so that a
-    learning rate, a norm or a step length is one operation for each experiment apart. ``clip``
-    bounds the norm of each experiment's own gradient, infinity leaves it alone: a bound on the
-    norm of all would mix experiments.
+    Adam (Kingma & Ba 2015), each experiment with its own learning rate. ``clip`` (K,) bounds the
+    norm of each experiment's own gradient, infinity leaves it alone: a bound on the norm of all
+    would mix experiments.
     """
-
-    def __init__(
-        self, parameters: Sequence[Tensor], lr: Tensor, clip: Tensor | float = math.inf
-    ) -> None:
-        self.lr, self.updates = lr[:, None], 0
-        self.clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)[:, None]
-        self.values = torch.cat([p.detach().flatten(1) for p in parameters], 1)
-        self.mean, self.variance = (torch.zeros_like(self.values) for _ in range(2))
-        offset = 0
-        for p in parameters:
-            window = slice(offset, offset := offset + math.prod(p.shape[1:]))
-            p.requires_grad_(False).set_(self.values[:, window].unflatten(1, p.shape[1:]))
-            p.requires_grad_(True)
-
-    @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor],
-        going: Tensor,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> Tensor:
-        """Update the experiments of ``going`` that have a finite gradient; tell which, (K,)."""
-        self.updates += 1
-        flat = torch.cat([g.flatten(1) for g in gradients], 1)
-        norm = flat.norm(dim=1, keepdim=True)
-        moved = going & norm[:, 0].isfinite()
-        flat = flat * (self.clip / norm).clamp(max=1).nan_to_num(1.0)
-        self.mean.lerp_(flat, 1 - betas[0])
-        self.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
-        spread = (self.variance / (1 - betas[1] ** self.updates)).sqrt_().add_(eps)
-        update = self.lr / (1 - betas[0] ** self.updates) * self.mean / spread
-        update = update.where(moved[:, None], 0)
-        self.values.sub_(update)
-        return moved
+    state.step += 1
+    flat = torch.cat([g.flatten(1) for g in gradients], 1)
+    norm = flat.norm(dim=1, keepdim=True)
+    moved = going & norm[:, 0].isfinite()
+    flat = flat * (clip[:, None] / norm).clamp(max=1).nan_to_num(1.0)
+    state.mean.lerp_(flat, 1 - betas[0])
+    state.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
+    spread = (state.variance / (1 - betas[1] ** state.step)).sqrt_().add_(eps)
+    update = lr[:, None] / (1 - betas[0] ** state.step) * state.mean / spread
+    state.values.sub_(update.where(moved[:, None], 0))
+    return moved
 
 
-class Watch:
-    """Tells which experiments still learn.
+def learning(state: State, losses: Tensor, nothing: Tensor) -> Tensor:
+    """Whether each loss is finite and, over :data:`PATIENCE` steps, below that of nothing; (K,).
 
     A learning rate that is too large often gives no NaN, only predictions worse than none. A base
     model that is itself no better (a tiny random one) is held against twice its own first loss.
     """
-
-    def __init__(self, experiments: int, device: torch.device) -> None:
-        self.margins = torch.full((PATIENCE, experiments), -math.inf, device=device)
-        self.bound = torch.ones(experiments, device=device)
-
-    def alive(self, step: int, losses: Tensor, nothing: Tensor) -> Tensor:
-        """Whether each loss is finite and, over :data:`PATIENCE` steps, below that of nothing."""
-        if step == 0:
-            self.bound = (2 * losses / nothing).clamp(min=1)
-        self.margins[step % PATIENCE] = losses - self.bound * nothing
-        return losses.isfinite() & ~(self.margins.mean(0) > 0)
+    if state.step == 0:
+        state.bound = (2 * losses / nothing).clamp(min=1)
+    state.margins[state.step % PATIENCE] = losses - state.bound * nothing
+    return losses.isfinite() & ~(state.margins.mean(0) > 0)
 
 
 def optimise(
@@ -162,7 +138,7 @@ def optimise(
     steps: int,
     clip: Tensor | float = math.inf,
     settle: Callable[[], Tensor] | None = None,
-    stop: Tensor | None = None,
+    state: State | None = None,
 ) -> Iterator[Record]:
     """Train K experiments together, exactly as if each were alone.
 
@@ -185,8 +161,8 @@ def optimise(
     settle : callable, optional
         Called after each update: may move parameters back within bounds, and tells, shape (K,),
         which experiments are sound.
-    stop : Tensor of bool, shape (K,), optional
-        Experiments to leave as they are from now on; may be set between updates.
+    state : State, optional
+        Where to begin, bound to ``parameters``; kept up to date.
 
     Yields
     ------
@@ -203,19 +179,27 @@ def optimise(
     As many experiments share a pass as fit into memory (:func:`memory.passes`); should memory run
     out all the same, the step is taken again in passes of half as many.
     """
-    optimizer, watch = FlatAdam(parameters, lr, clip), Watch(len(lr), lr.device)
-    alive = torch.ones_like(lr, dtype=torch.bool)
-    stop = torch.zeros_like(alive) if stop is None else stop
-    parts: Sequence[slice] = memory.passes(len(lr), lambda part: loss(0, part), lr.device)
-    for step in range(steps):
-        descend = partial(_descend, parameters, loss, step)
-        parts, ((own, nothing, term), gradients) = memory.halving(parts, descend)
-        going = alive & watch.alive(step, own, nothing) & ~stop
-        moved = optimizer.step(gradients, going)
+    if state is None:
+        state = State.begin(len(lr), lr.device)
+        state.bind(parameters)
+    clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)
+    if not len(state.edges):
+        state.edges = _edges(memory.passes(len(lr), lambda part: loss(0, part), lr.device))
+    while state.step < steps:
+        passes = [slice(*ends) for ends in pairwise(state.edges.tolist())]
+        descend = partial(_descend, parameters, loss, state.step)
+        parts, ((own, nothing, term), gradients) = memory.halving(passes, descend)
+        state.edges = _edges(parts)
+        going = state.alive & learning(state, own, nothing) & ~state.stop
+        moved = adam(state, gradients, going, lr, clip)
         if settle is not None:
             moved = moved & settle()
-        alive = alive & (moved | stop)
-        yield Record(step + 1, own, term, lr, alive, moved)
+        state.alive = state.alive & (moved | state.stop)
+        yield Record(state.step, own, term, lr, state.alive, moved)
+
+
+def _edges(parts: Sequence[slice]) -> Tensor:
+    return torch.tensor([0, *(part.stop for part in parts)])
 
 
 def _descend(

@@ -16,6 +16,7 @@ from pti_pipeline.losses import denoising_loss
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
+from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, optimise, rates
 
 
@@ -41,7 +42,7 @@ def finetune(
     pivots: Sequence[Pivot],
     experiments: Sequence[FinetuneSettings],
     regularizations: Sequence[Regularization] = (),
-    stop: Tensor | None = None,
+    state: State | None = None,
 ) -> Iterator[Moment]:
     """Train the LoRAs of ``adapter``; the pivots and the base stay as they are.
 
@@ -59,8 +60,8 @@ def finetune(
         distance.
     regularizations : sequence of Regularization, length K, optional
         What a regularizer adds to each; nothing by default.
-    stop : Tensor of bool, shape (K,), optional
-        See :func:`pti_pipeline.training.optimise`.
+    state : State, optional
+        Where to go on; kept up to date. At the beginning by default.
 
     Yields
     ------
@@ -98,7 +99,8 @@ def finetune(
 
     bound = bounds(experiments, adapter.parameters[0])
     project = first.at_distance == "project" or regularizations[0].ball
-    stop = torch.zeros_like(bound, dtype=torch.bool) if stop is None else stop
+    state = state or State.begin(len(seeds), base.device)
+    state.bind(adapter.parameters)
 
     @torch.no_grad()
     def settle() -> Tensor:
@@ -107,24 +109,25 @@ def finetune(
             share = (bound / travelled).clamp(max=1).sqrt()
             for p in adapter.parameters:
                 p.mul_(share.to(p.dtype)[:, None, None])
-        return torch.ones_like(stop)
+        return torch.ones_like(state.stop)
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
-    path = nominal = torch.zeros(len(experiments), dtype=torch.float64, device=base.device)
     size = sum(p[0].numel() for p in adapter.parameters)
-    before, term = lora.effective(adapter), torch.zeros_like(lr)
-    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, stop):
+    before = lora.effective(adapter)
+    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state):
         now = lora.effective(adapter)
-        path = path + distance.lora_step_norm(now, before, scale)
+        state.path = state.path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
-        nominal = nominal + lr
+        state.nominal = state.nominal + lr
         if not project:
-            stop |= travelled >= bound
-        metrics = {"train/loss": record.loss, **distance.report(travelled, path, nominal)}
+            state.stop |= travelled >= bound
+        travels = travelled, state.path, state.nominal
+        metrics = {"train/loss": record.loss, **distance.report(*travels)}
         if draws:  # between two of its steps, what it was
-            term = record.term if (record.step - 1) % first.reg_every == 0 else term
-            metrics["train/regularizer"] = term
-        derived = distance.derived(travelled, path, nominal, size)
+            if (record.step - 1) % first.reg_every == 0:
+                state.term = record.term
+            metrics["train/regularizer"] = state.term
+        derived = distance.derived(*travels, size)
         derived |= {"train/lr": record.lr, "distance/relative": travelled / weights}
         yield Moment(record.step, metrics, derived, record.alive, record.going)

@@ -32,6 +32,7 @@ from pti_pipeline.settings import (
     SampleSettings,
     WatchSettings,
 )
+from pti_pipeline.state import State
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
@@ -152,20 +153,20 @@ def run_finetunings(
         terms = regularize(base, adapter, material, pivots, prompts, first)
         with open_runs(names, params, tags, not sweep) as runs:
             who = Characters(token, vectors)
-            stop = torch.zeros(len(seeds), dtype=torch.bool, device=base.device)
-            tuned = finetune(base, adapter, material, pivots, shared.trained, terms, stop)
+            state = State.begin(len(seeds), base.device)
+            tuned = finetune(base, adapter, material, pivots, shared.trained, terms, state)
             learned: dict[int, dict[str, Tensor]] = {}
 
             def keep(_: Sequence[Run], step: int) -> None:
                 learned.update({k: lora.peft_state(adapter, o) for k, o in shared.ending(step)})
 
-            views = _views(ready, adapter, who, shared, watch, stop)
+            views = _views(ready, adapter, who, shared, watch, state)
             views.append(View(frozenset(shared.ends), keep))
             frozen = follow(runs, spread(tuned, shared), "fine-tuning", shared, views)
             for k, owner in enumerate(shared.owner):
                 if k not in frozen:
-                    state = learned.get(k) or lora.peft_state(adapter, owner)  # if it stopped
-                    _keep(runs[k], base, adapter, state, files[inversions[k].id])
+                    weights = learned.get(k) or lora.peft_state(adapter, owner)  # if it stopped
+                    _keep(runs[k], base, adapter, weights, files[inversions[k].id])
             if frozen and not sweep:
                 raise DivergedError(
                     "E901",
@@ -181,7 +182,7 @@ def _views(
     who: Characters,
     shared: Shared[FinetuneSettings],
     watch: WatchSettings,
-    stop: Tensor,
+    state: State,
 ) -> list[View]:
     """Sample grids, and twins and functions against those of the pivots."""
     base = ready.base
@@ -205,7 +206,7 @@ def _views(
         for k, s in enumerate(states):
             with lora.only(adapter, slice(k, k + 1)):
                 now.append(read(base, probe, s))
-        return judge(probe, now, before, shared.trained, stop, step)
+        return judge(probe, now, before, shared.trained, state.stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
 
@@ -214,7 +215,7 @@ def _keep(
     run: Run,
     base: BaseModel,
     adapter: lora.Adapter,
-    state: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
     pivot_file: Path,
 ) -> None:
     """Log the LoRA, and the pivot's own file."""
@@ -222,6 +223,6 @@ def _keep(
     facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
     facts |= {"timestep_rank": timesteps} if timesteps else {}
     with TemporaryDirectory() as folder:
-        base.save_lora(state, facts, Path(folder))
+        base.save_lora(weights, facts, Path(folder))
         run.log_artifact(Path(folder) / LORA_FILE, "lora")
     run.log_artifact(pivot_file, "pivot")

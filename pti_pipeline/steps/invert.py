@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
 from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, WatchSettings
+from pti_pipeline.state import State
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.twins import make_twins
@@ -121,15 +121,15 @@ def run_inversions(
     names = [f"invert {label(e, varied)}" for e in experiments]
     params = [{**words, **asdict(e)} for e in experiments]
     with open_runs(names, params, [tags] * len(names), not sweep) as runs:
-        stop = torch.zeros(len(shared.trained), dtype=torch.bool, device=base.device)
-        moments = spread(invert(base, material, vectors, shared.trained, stop), shared)
+        state = State.begin(len(shared.trained), base.device)
+        moments = spread(invert(base, material, vectors, shared.trained, state), shared)
         learned: dict[int, Tensor] = {}
 
         def keep(_: Sequence[Run], step: int) -> None:
             for k, owner in shared.ending(step):
                 learned[k] = vectors[owner].detach().cpu().clone()
 
-        views = _views(ready, vectors, shared, watch, stop)
+        views = _views(ready, vectors, shared, watch, state)
         views.append(View(frozenset(shared.ends), keep))
         frozen = follow(runs, moments, "inverting", shared, views)
         for k, owner in enumerate(shared.owner):
@@ -150,7 +150,7 @@ def _views(
     vectors: Tensor,
     shared: Shared[InvertSettings],
     watch: WatchSettings,
-    stop: Tensor,
+    state: State,
 ) -> list[View]:
     """Sample grids, and twins and functions against those of the class word."""
     base, first = ready.base, shared.trained[0]
@@ -168,7 +168,7 @@ def _views(
 
     def probed(step: int) -> list[dict[str, float]]:
         now = [read(base, probe, encode_probe(base, probe, each)) for each in vectors]
-        return judge(probe, now, [before] * len(now), shared.trained, stop, step)
+        return judge(probe, now, [before] * len(now), shared.trained, state.stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
 

@@ -12,7 +12,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.tracking.store import EXPERIMENT, connect, experiment_id
+from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def get_run(run_id: str) -> Found:
     if not re.fullmatch(r"[0-9a-fA-F]{32}", run_id):
         raise UsageError("E210", f"'{run_id}' is no run id", hint)
     try:
-        run = client.get_run(run_id)
+        with answering():
+            run = client.get_run(run_id)
     except MlflowException:
         raise UsageError("E210", f"no run '{run_id}' in this store", hint) from None
     if run.info.lifecycle_stage == "deleted":
@@ -50,24 +51,12 @@ def get_run(run_id: str) -> Found:
 
 def find_runs(**tags: str) -> list[Found]:
     """Runs that have all the given ``pti.`` tags, the oldest first; ``step="invert"`` for one."""
-    client = connect()
-    words = [f"tags.`pti.{key}` = '{value}'" for key, value in tags.items()]
-    found = client.search_runs(
-        [experiment_id(client, EXPERIMENT)], " and ".join(words), order_by=["start_time ASC"]
-    )
-    return [_found(run) for run in found]
+    return _search(" and ".join(f"tags.`pti.{key}` = '{value}'" for key, value in tags.items()))
 
 
 def open_ones() -> list[Found]:
     """Runs of ours that have not ended, or whose process died."""
-    client = connect()
-    return [
-        _found(run)
-        for run in client.search_runs(
-            [experiment_id(client, EXPERIMENT)], "attributes.status = 'RUNNING'"
-        )
-        if "pti.step" in run.data.tags
-    ]
+    return [run for run in _search("attributes.status = 'RUNNING'") if "pti.step" in run.tags]
 
 
 def members(run: Found) -> list[Found]:
@@ -93,6 +82,18 @@ def fetch(run: Found, path: str, folder: Path) -> Path:
         raise ModelError(
             "E407", f"run '{run.name}' ({run.id}) has no {path}", "give a finished run"
         ) from error
+
+
+def _search(words: str) -> list[Found]:
+    """All runs that a filter in MLflow's words lets through, the oldest first."""
+    client, found, page = connect(), list[Found](), None
+    with answering():
+        place = [experiment_id(client, EXPERIMENT)]
+        while page != "":
+            few = client.search_runs(place, words, order_by=["start_time ASC"], page_token=page)
+            found += map(_found, few)
+            page = few.token or ""
+    return found
 
 
 def _unquoted(value: str) -> str:

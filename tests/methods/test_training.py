@@ -11,7 +11,8 @@ from pti_pipeline.errors import ResourceError
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
-from pti_pipeline.training import FlatAdam, Losses, optimise
+from pti_pipeline.state import State
+from pti_pipeline.training import Losses, adam, optimise
 from pti_pipeline.tuning import finetune
 
 EVERYONE = torch.tensor([True, True])
@@ -22,14 +23,16 @@ def test_flat_adam_is_torchs_adam():
     ours = [torch.randn(2, 3, 4, generator=g).double(), torch.randn(2, 5, generator=g).double()]
     theirs = [[p[k].clone().requires_grad_() for p in ours] for k in range(2)]
     lr = torch.tensor([0.1, 0.003]).double()
-    optimizer = FlatAdam(ours, lr)
+    free, state = torch.full((2,), math.inf), State.begin(2)
+    state.bind(ours)
     torchs = [torch.optim.Adam(p, lr=float(r)) for p, r in zip(theirs, lr, strict=True)]
     for _ in range(20):
-        optimizer.step(torch.autograd.grad(sum((p**4).sum() for p in ours), ours), EVERYONE)
-        for adam, parameters in zip(torchs, theirs, strict=True):
-            adam.zero_grad()
+        gradients = torch.autograd.grad(sum((p**4).sum() for p in ours), ours)
+        adam(state, gradients, EVERYONE, lr, free)
+        for torchs_adam, parameters in zip(torchs, theirs, strict=True):
+            torchs_adam.zero_grad()
             sum((p**4).sum() for p in parameters).backward()
-            adam.step()
+            torchs_adam.step()
     for index, p in enumerate(ours):
         for k in range(2):
             torch.testing.assert_close(p[k].detach(), theirs[k][index].detach())
@@ -40,15 +43,17 @@ def test_clipping_is_torchs_for_each_experiment_apart():
     ours = [torch.randn(2, 3, generator=g).double(), torch.randn(2, 5, generator=g).double()]
     theirs = [[p[k].clone().requires_grad_() for p in ours] for k in range(2)]
     lr, clip = torch.tensor([0.1, 0.1]).double(), torch.tensor([0.5, math.inf]).double()
-    optimizer = FlatAdam(ours, lr, clip)
+    state = State.begin(2)
+    state.bind(ours)
     torchs = [torch.optim.Adam(p, lr=0.1) for p in theirs]
     for _ in range(20):
-        optimizer.step(torch.autograd.grad(sum((p**4).sum() for p in ours), ours), EVERYONE)
-        for adam, parameters, most in zip(torchs, theirs, clip, strict=True):
-            adam.zero_grad()
+        gradients = torch.autograd.grad(sum((p**4).sum() for p in ours), ours)
+        adam(state, gradients, EVERYONE, lr, clip)
+        for torchs_adam, parameters, most in zip(torchs, theirs, clip, strict=True):
+            torchs_adam.zero_grad()
             sum((p**4).sum() for p in parameters).backward()
             torch.nn.utils.clip_grad_norm_(parameters, float(most))
-            adam.step()
+            torchs_adam.step()
     for index, p in enumerate(ours):
         for k in range(2):
             torch.testing.assert_close(p[k].detach(), theirs[k][index].detach(), rtol=1e-5, atol=0)
@@ -64,10 +69,11 @@ def test_a_stopped_experiment_stays_and_the_others_end_the_same():
     ends = []
     for stopped in (False, True):
         p = torch.linspace(1, 2, 12).reshape(3, 4)
-        stop, kept = torch.zeros(3, dtype=torch.bool), None
-        for record in optimise([p], quadratic(p), torch.full((3,), 0.01), 20, stop=stop):
+        state, kept = State.begin(3), None
+        state.bind([p])
+        for record in optimise([p], quadratic(p), torch.full((3,), 0.01), 20, state=state):
             if stopped and record.step == 8:
-                stop[1], kept = True, p.detach().clone()
+                state.stop[1], kept = True, p.detach().clone()
             assert record.alive.all()
             assert record.going.tolist() == [True, not stopped or record.step <= 8, True]
         ends.append(p.detach().clone())
@@ -109,6 +115,33 @@ def test_an_experiment_that_diverges_is_frozen_and_the_others_end_the_same(where
     assert ill[-1].isfinite().all()
     assert torch.equal(ill[-1][1], ill[first][1])
     assert not torch.equal(healthy[-1][1], ill[-1][1])
+
+
+@pytest.mark.parametrize("step", [1, 7, 49, 60])
+def test_a_training_goes_on_bit_for_bit_from_its_tensors(step):
+    """Of three experiments one diverges by patience, one was stopped, memory has run out."""
+
+    def run(state, p, until):
+        def loss(at, part):
+            if at == 3 and part.stop - part.start > 2:
+                raise torch.OutOfMemoryError("out of memory")
+            nothing = torch.tensor([99.0, 0.01 if at else 99.0, 99.0])[part]
+            return Losses.plain((p[part] ** 2).sum(1), nothing)
+
+        state.bind([p])
+        for record in optimise([p], loss, torch.tensor([0.01, 0.02, 0.03]), 80, state=state):
+            state.stop[2] |= record.step >= 5
+            lived.append(record.alive.tolist())
+            if record.step == until:
+                return {name: value.detach().clone() for name, value in state.tensors().items()}
+
+    start, lived = torch.linspace(1, 2, 12).reshape(3, 4), []
+    whole = run(State.begin(3), start.clone(), 80)
+    parts = run(State.begin(3), start.clone(), step)
+    again = run(State.load(parts, step, "cpu"), start.clone(), 80)
+    assert lived[:80] == lived[80:] and lived[-1] == [True, False, True]
+    assert whole["edges"].tolist() == [0, 1, 2, 3]
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 def test_memory_that_runs_out_halves_the_passes_and_loses_no_step():

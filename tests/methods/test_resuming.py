@@ -1,0 +1,77 @@
+"""A training that goes on from its kept state is the one that was not interrupted, bit for bit."""
+
+import pytest
+import torch
+
+from pti_pipeline import lora
+from pti_pipeline.batches import prepare
+from pti_pipeline.data import load_subject
+from pti_pipeline.holding import Ground
+from pti_pipeline.inversion import invert
+from pti_pipeline.pivot import Pivot
+from pti_pipeline.regularizers import find
+from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
+from pti_pipeline.state import State
+from pti_pipeline.tuning import finetune
+
+STEPS, PLACE = 12, 5
+
+
+@pytest.fixture
+def material(base, pictures):
+    return prepare(base, load_subject(pictures, 16), ["<c>"])
+
+
+def follow(moments, state, until=STEPS):
+    """Numbers at each step, and what is kept at the last one."""
+    seen = []
+    for moment in moments:
+        seen.append({**moment.metrics, **moment.derived, "going": moment.going})
+        if moment.step == until:
+            break
+    return seen, {name: value.detach().clone() for name, value in state.tensors().items()}
+
+
+def check(training):
+    """Compare one training with one that is interrupted; its state is given by ``training``."""
+    seen, whole = follow(*training(None))
+    before, kept = follow(*training(None), until=PLACE)
+    after, again = follow(*training(State.load(kept, PLACE, "cpu")))
+    assert len(seen) == len(before) + len(after) == STEPS
+    for one, other in zip(seen, before + after, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
+def test_an_inversion_goes_on(base, material):
+    runs = [InvertSettings(lr, STEPS, 2, seed=k) for k, lr in enumerate((0.01, 0.1))]
+    runs.append(InvertSettings(0.05, STEPS, 2, until_distance=0.1))
+    start = base.initializer_row("cat").expand(3, 1, -1)
+
+    def training(state):
+        state = state or State.begin(3)
+        return invert(base, material, start.clone(), runs, state), state
+
+    check(training)
+
+
+@pytest.mark.parametrize("regularizer", ["none", "locality"])
+def test_a_tuning_goes_on(base, material, regularizer):
+    usual = {"regularizer": regularizer, "reg_every": 3, "reg_latents": "training", "reg_bank": 6}
+    runs = [FinetuneSettings(lr, STEPS, 2, seed=k, **usual) for k, lr in enumerate((0.01, 0.1))]
+    start = base.initializer_row("cat")[None]
+    pivot = Pivot("<c>", "cat", start + 0.1, start)
+    adapters = []
+
+    def training(state):
+        if adapters:
+            lora.detach(adapters.pop())
+        adapters.append(lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1]))
+        ground = Ground(base, adapters[0], pivot, ("a photo of {}",), material, runs[0])
+        terms = [find(regularizer)(ground)] * 2
+        state = state or State.begin(2)
+        return finetune(base, adapters[0], material, [pivot] * 2, runs, terms, state), state
+
+    check(training)
+    lora.detach(adapters.pop())
