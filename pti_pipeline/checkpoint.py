@@ -1,43 +1,134 @@
-"""Training state on disk: safetensors, written beside the old file and renamed over it."""
+"""Training states on disk, of which a crash at any moment leaves the last whole one.
+
+A checkpoint is a folder ``step-00000250`` with its tensors, facts in JSON, and a manifest of both
+files' SHA-256. It is written aside under another name, and there once it has been renamed.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pti_pipeline.errors import ResourceError
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], step: int) -> None:
-    """Write ``tensors`` and the step they belong to; a crash leaves the old file or the new one.
+KEPT = 2
+"""Checkpoints that are there at a time: should the last one be damaged, there is another."""
+TENSORS, FACTS, MANIFEST = "state.safetensors", "facts.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training's state after some updates: tensors on the CPU by name, and facts."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint, then remove those before the last :data:`KEPT`.
 
     Parameters
     ----------
-    path : Path
-        The file to replace.
-    tensors : mapping of str to Tensor
-        Anything that is needed to go on, by name.
+    folder : Path
+        Of this training's checkpoints alone.
     step : int
-        Number of optimizer updates done.
+        Updates done.
+    tensors : mapping of str to Tensor
+    facts : mapping, optional
+        Anything that JSON can say.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full or can't be written; earlier checkpoints are as they were.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"step": str(step)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    place = folder / f"step-{step:08d}"
+    aside = folder / f".{place.name}"
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, aside / TENSORS)
+        _write(aside / FACTS, {"step": step, **(facts or {})})
+        _write(aside / MANIFEST, {name: _sha256(aside / name) for name in (TENSORS, FACTS)})
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
+        shutil.rmtree(place, ignore_errors=True)  # of a training that went on from before it
+        aside.rename(place)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        what = f"can't write a checkpoint to '{folder}' ({error})"
+        hint = f"it needs {size / 1e6:.0f} MB there, where {free / 1e6:.0f} MB are free"
+        raise ResourceError("E602", what, hint) from error
+    for old in _there(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
-    """Read what :func:`save_tensors` wrote: the tensors (on the CPU) and their step."""
-    with safe_open(path, framework="pt", device="cpu") as file:
-        step = int(file.metadata()["step"])
-        return {name: file.get_tensor(name) for name in file.keys()}, step  # noqa: SIM118
+def newest(folder: Path) -> Checkpoint | None:
+    """Read the last whole checkpoint; a damaged one is told and passed over. None without any."""
+    for leftover in folder.glob(".step-*"):  # of a process that died while it wrote
+        shutil.rmtree(leftover, ignore_errors=True)
+    for place in reversed(_there(folder)):
+        try:
+            return _read(place)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            warnings.warn(f"checkpoint '{place}' is damaged ({error}): passed over", stacklevel=2)
+    return None
+
+
+def _read(place: Path) -> Checkpoint:
+    manifest = json.loads((place / MANIFEST).read_text("utf-8"))
+    for name in (TENSORS, FACTS):
+        if _sha256(place / name) != manifest[name]:
+            raise ValueError(f"{name} is not what was written")
+    facts = json.loads((place / FACTS).read_text("utf-8"))
+    with safe_open(place / TENSORS, framework="pt", device="cpu") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Checkpoint(facts.pop("step"), tensors, facts)
+
+
+def _there(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Let the disk have it: a folder too, where the system can do that."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from pti_pipeline.checkpoint import load_tensors
+from pti_pipeline.checkpoint import newest
+from pti_pipeline.errors import UsageError
 from pti_pipeline.steps.world_training.denoiser import new_denoiser, new_scheduler
 
 
@@ -55,11 +56,13 @@ def _clean(config: Path) -> None:
 def _denoiser(folder: Path) -> UNet2DConditionModel:
     if (folder / "unet").is_dir():
         return UNet2DConditionModel.from_pretrained(folder / "unet")
-    tensors, _ = load_tensors(folder / "denoiser.state.safetensors")
+    known = newest(folder / "denoiser.state")
+    if known is None:
+        raise UsageError("E206", f"'{folder}' holds no denoiser", "train that part first")
     vae = AutoencoderKL.load_config(folder / "vae")
     unet = new_denoiser(vae["sample_size"] // 4)
     prefix = "average/unet."
     unet.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        {k.removeprefix(prefix): v for k, v in known.tensors.items() if k.startswith(prefix)}
     )
     return unet

@@ -11,12 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pti_pipeline.checkpoint import (
-    load_tensors,
-    optimizer_tensors,
-    restore_optimizer,
-    save_tensors,
-)
+from pti_pipeline.checkpoint import newest, optimizer_tensors, restore_optimizer, save
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families import choose_device
 
@@ -154,7 +149,7 @@ def train(
     Parameters
     ----------
     part : str
-        Name of the part; its state is ``folder/<part>.state.safetensors``.
+        Name of the part; its checkpoints are in ``folder/<part>.state``.
     model : nn.Module
         Parameters that require a gradient are trained.
     loss : callable
@@ -172,13 +167,13 @@ def train(
     ------
     Progress
     """
-    path = folder / f"{part}.state.safetensors"
+    path = folder / f"{part}.state"
     model.to(device())
     descent = Descent(model, schedule.lr)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     start = 0
-    if path.is_file():
-        tensors, start = load_tensors(path)
+    if known := newest(path):
+        tensors, start = known.tensors, known.step
         model.load_state_dict(_under("model/", tensors))
         average = {k: v.to(device()) for k, v in _under("average/", tensors).items()}
         state = _under("optimizer/", tensors)
@@ -225,7 +220,7 @@ def _save(
     state = {f"model/{k}": v for k, v in model.state_dict().items()}
     state |= {f"average/{k}": v for k, v in average.items()}
     state |= {f"optimizer/{k}": v for k, v in descent.tensors().items()}
-    save_tensors(path, state, step)
+    save(path, step, state)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
