@@ -42,6 +42,8 @@ test: setup
 test-all: test
 	@echo "== Slow tests =="
 	$(BIN)/pytest -m slow -rs
+	@echo "== A character behind MLflow's server =="
+	$(BIN)/pytest -m server -rs
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
 

@@ -143,7 +143,7 @@ def attach(
         drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
         up = torch.zeros(len(seeds), linear.out_features, rank, device=place)
         layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, alpha / rank)
-        _replace(denoiser, name, layers[name])
+        replace_layer(denoiser, name, layers[name])
     return Adapter(denoiser, layers, config)
 
 
@@ -152,7 +152,7 @@ def detach(adapter: Adapter) -> None:
     for hook in adapter.hooks:
         hook.remove()
     for name, layer in adapter.layers.items():
-        _replace(adapter.denoiser, name, layer.linear)
+        replace_layer(adapter.denoiser, name, layer.linear)
 
 
 def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
@@ -163,16 +163,27 @@ def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
     """
     if adapter.hooks:
         return  # it is there already, for another pivot
-    rank = adapter.config.r
-    least = -(-rank // 2)
 
     def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        now = torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1, 1)
-        usable = (rank - least) * (timesteps - now) // timesteps + least
+        usable = usable_ranks(adapter.config.r, timesteps, asked_timesteps(args, kwargs))
         for layer in adapter.layers.values():
-            layer.mask = torch.arange(rank, device=usable.device) < usable
+            layer.mask = usable
 
     adapter.hooks.append(adapter.denoiser.register_forward_pre_hook(mask, with_kwargs=True))
+
+
+def usable_ranks(rank: int, timesteps: int, now: Tensor) -> Tensor:
+    """Which ranks rows at timesteps ``now`` (n,) may use, (n, rank); all if ``timesteps`` is 0."""
+    if not timesteps:
+        return torch.ones(len(now), rank, dtype=torch.bool, device=now.device)
+    least = -(-rank // 2)
+    usable = (rank - least) * (timesteps - now[:, None]) // timesteps + least
+    return torch.arange(rank, device=usable.device) < usable
+
+
+def asked_timesteps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Timesteps that a denoiser is called with, (n,) or (1,)."""
+    return torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1)
 
 
 @contextmanager
@@ -230,21 +241,32 @@ def attach_states(
     rank, alpha = int(str(config["r"])), float(str(config["lora_alpha"]))
     targets = [str(t) for t in config["target_modules"]]  # type: ignore[attr-defined]
     adapter = attach(denoiser, rank, alpha, targets, [0] * len(states))
-    hint = "use the base model that it was trained on"
-    for name, layer in adapter.layers.items():
-        for tensor, part in ((layer.down, "lora_A"), (layer.up, "lora_B")):
+    try:
+        for name, layer in adapter.layers.items():
             for k, state in enumerate(states):
-                value = state.get(f"{PREFIX}{name}.{part}.weight")
-                if value is None or value.shape != tensor.shape[1:]:
-                    detach(adapter)
-                    raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
-                if not value.isfinite().all():
-                    detach(adapter)
-                    raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
-                tensor[k].copy_(value)
+                down, up = trained(state, name, layer.linear, rank)
+                layer.down[k].copy_(down)
+                layer.up[k].copy_(up)
+    except ModelError:
+        detach(adapter)
+        raise
     if timesteps := int(str(config.get("timestep_rank", 0))):
         rank_by_timestep(adapter, timesteps)
     return adapter
+
+
+def trained(
+    state: Mapping[str, Tensor], name: str, linear: nn.Linear, rank: int
+) -> tuple[Tensor, Tensor]:
+    """A and B of one layer of a trained LoRA, under peft's names; else raise ``ModelError``."""
+    shapes = (rank, linear.in_features), (linear.out_features, rank)
+    down, up = (state.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+    if down is None or up is None or (down.shape, up.shape) != shapes:
+        hint = "use the base model that it was trained on"
+        raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
+    if not (down.isfinite().all() and up.isfinite().all()):
+        raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
+    return down, up
 
 
 def base_norm(adapter: Adapter) -> float:
@@ -254,6 +276,7 @@ def base_norm(adapter: Adapter) -> float:
     )
 
 
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+def replace_layer(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put ``module`` where ``root`` has a layer of this name."""
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, module)
