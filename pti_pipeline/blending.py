@@ -82,12 +82,7 @@ def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]
         If the layers or shapes are not this denoiser's, or a weight is not finite.
     """
     for lora in loras:
-        if (
-            lora.rank < 1
-            or not math.isfinite(lora.scale)
-            or 2 * len(lora.layers) != len(lora.state)
-        ):
-            raise ModelError("E405", "this LoRA does not say how it is scaled", HINT)
+        _check(lora)
     sharers = {
         name: [i for i, lora in enumerate(loras) if name in lora.layers]
         for lora in loras
@@ -118,6 +113,18 @@ def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]
             hook.remove()
         for name, layer in layers.items():
             replace_layer(denoiser, name, layer.linear)
+
+
+def _check(lora: LoRA) -> None:
+    """Raise ``ModelError`` unless it says its scale, and holds nothing but pairs of A and B."""
+    try:
+        scaled = lora.rank > 0 and math.isfinite(lora.scale)
+    except (KeyError, TypeError, ValueError):
+        scaled = False
+    if not scaled:
+        raise ModelError("E405", "this LoRA does not say how it is scaled", HINT)
+    if 2 * len(lora.layers) != len(lora.state):
+        raise ModelError("E405", "this LoRA holds more than pairs of A and B", HINT)
 
 
 def _linear(denoiser: nn.Module, name: str) -> nn.Linear:

@@ -106,7 +106,7 @@ def _log(
         path = Path(folder) / "model"
         mlflow.pyfunc.save_model(
             path,
-            mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id),
+            mlflow_model=_facts(model),
             python_model=str(SERVED),
             artifacts={"bundle": str(bundle)},
             signature=_signature(),
@@ -117,6 +117,12 @@ def _log(
         client.log_model_artifacts(model.model_id, str(path))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return client.finalize_logged_model(model.model_id, "READY"), hashes
+
+
+def _facts(model: LoggedModel) -> Model:
+    """What its ``MLmodel`` says of where it belongs."""
+    place, number = model.artifact_location, model.model_id
+    return Model(place, model.source_run_id, model_uuid=number, model_id=number)
 
 
 def _make_version(

@@ -74,6 +74,8 @@ def test_what_does_not_fit_is_refused_and_leaves_the_base_alone(base):
         ({**state, "other": state[name]}, config, "E405"),
         (state, {**config, "lora_alpha": math.inf}, "E405"),
         (state, {**config, "r": 0}, "E405"),
+        (state, {"r": "two", "lora_alpha": 2.0}, "E405"),
+        (state, {}, "E405"),
     ]
     for bad, facts, code in cases:
         fits = LoRA(*make_lora(base, 3))
