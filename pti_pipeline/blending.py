@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
-from pti_pipeline.lora import (
+from pti_pipeline.low_rank import (
     PREFIX,
     PackedLoRA,
     asked_timesteps,

@@ -25,7 +25,8 @@ from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
-from pti_pipeline.lora import OURS, PREFIX
+from pti_pipeline.lora import OURS
+from pti_pipeline.low_rank import PREFIX
 from pti_pipeline.pivot import expand
 
 diffusers.utils.logging.disable_progress_bar()
