@@ -11,7 +11,9 @@ import torch
 from pti_pipeline import lora
 from pti_pipeline.pivot import Pivot, save_pivot
 from pti_pipeline.settings import TARGETS
+from pti_pipeline.tracking.find import get_run
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.write import add_metrics, add_tags
 
 MEASURED = {
     "distance/delta_norm": 1.5,
@@ -78,3 +80,19 @@ def write_run(base, token, step="finetune", *, seed=0, metrics=(), tags=(), file
             run.log_image("samples", np.full((96, 192, 3), gray, np.uint8), at)
         run.log_metrics({**MEASURED, **dict(metrics)}, 20)
     return run.id
+
+
+def write_sweep(base, token, sound="yes", step="finetune", choice=(), **more):
+    """A sweep whose only run is chosen; returns both ids."""
+    with open_run("sweep", {}, {"pti.step": "sweep", "pti.stage": step}) as sweep:
+        run = write_run(base, token, step, tags={"pti.sweep": sweep.id}, **more)
+    numbers = {"distance": 1.8, "low": 1.2, "high": 2.4, "leak_auc": 0.51, "leak_p": 0.4}
+    add_metrics(
+        get_run(sweep.id), {f"choice/{k}": v for k, v in {**numbers, **dict(choice)}.items()}
+    )
+    verdict = {
+        "choice": run, "choice_reason": "limit at distance 1.8 < 2 <b>", "certified": "yes",
+        "bracketed": "yes", "sound": sound,
+    }  # fmt: skip
+    add_tags(get_run(sweep.id), {f"pti.{key}": value for key, value in verdict.items()})
+    return sweep.id, run
