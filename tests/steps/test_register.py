@@ -4,7 +4,9 @@ import io
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import mlflow
 import numpy as np
@@ -18,6 +20,7 @@ from registered import write_files, write_run
 from pti_pipeline.bundle import file_hashes
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families.license import base_license
+from pti_pipeline.serving import LIMITS
 from pti_pipeline.steps.register import register
 from pti_pipeline.tracking import registry
 from pti_pipeline.tracking.find import get_run
@@ -108,6 +111,25 @@ def test_it_is_loaded_and_asked_without_any_pickle(mei, monkeypatch, tmp_path):
         model.predict(asked, params={"steps": 1000})
     assert "\n" not in caught.value.serialize_as_json()
     assert caught.value.get_http_status_code() == 400
+
+
+def test_errors_of_a_served_character_have_the_status_of_their_kind(mei):
+    model = mlflow.pyfunc.load_model("models:/mei@champion")
+    inner, asked = model.unwrap_python_model(), pd.DataFrame({"prompt": ["<mei>"]})
+    served = inner.served
+    state = {name: value * 1e30 for name, value in served.bundle.lora.state.items()}
+    huge = replace(served.bundle, lora=replace(served.bundle.lora, state=state))
+    cases = {
+        ("E602", 504): replace(served, limits=replace(LIMITS, seconds=0)),
+        ("E603", 429): replace(served, room=BoundedSemaphore(0)),
+        ("E423", 500): replace(served, bundle=huge),
+    }
+    for (code, status), inner.served in cases.items():
+        with pytest.raises(MlflowException, match=rf"^error\[{code}\]: ") as caught:
+            model.predict(asked, params={"steps": 2})
+        assert caught.value.get_http_status_code() == status
+    inner.served = served
+    assert len(model.predict(asked, params={"steps": 2})) == 1
 
 
 def test_registering_again_gives_the_same_version_and_moves_the_alias(mei):
