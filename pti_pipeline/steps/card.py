@@ -84,14 +84,11 @@ def _distance(candidate: Candidate) -> str:
     if "choice/distance" not in known:
         return text
     what = "knee" if candidate.run.tags["pti.step"] == "invert" else "limit"
+    if candidate.sweep is not None and candidate.sweep.tags.get("pti.bracketed") == "no":
+        return f"{text} (the sweep holds no {what})"
     ends = [f"{known[key]:.4g}" for key in ("choice/low", "choice/high") if key in known]
     interval = f", 95 % interval {' to '.join(ends)}" if len(ends) > 1 else ""
-    bracketed = candidate.sweep is None or candidate.sweep.tags.get("pti.bracketed") != "no"
-    return (
-        f"{text} ({what} at {known['choice/distance']:.4g}{interval})"
-        if bracketed
-        else (f"{text} (the sweep holds no {what})")
-    )
+    return f"{text} ({what} at {known['choice/distance']:.4g}{interval})"
 
 
 def _leak(candidate: Candidate) -> str:

@@ -80,7 +80,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 
 def _alone(uri: str, purpose: str = "") -> AbstractContextManager[object]:
-    """Keep others out while a fresh database gets its tables: two makers break it for good."""
+    """Keep others out, e.g. while a database gets its tables: two makers break it for good."""
     if not uri.startswith("sqlite:///"):
         return nullcontext()
     path = Path(uri.removeprefix("sqlite:///"))
