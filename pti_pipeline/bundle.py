@@ -73,7 +73,7 @@ def unseal(folder: Path) -> dict[str, str]:
         told["base_fingerprint"] = str(facts["base_fingerprint"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"'{folder}' has no {BUNDLE_FILE} that says what it holds ({error!r})"
-        raise ModelError("E422", what, "register the character again") from error
+        raise ModelError("E426", what, "register the character again") from error
     found = file_hashes(folder)
     found.pop(BUNDLE_FILE)
     check_hashes(f"bundle '{folder}'", expected, found)
@@ -93,7 +93,7 @@ def check_hashes(what: str, expected: Mapping[str, str], found: Mapping[str, str
         if one != other:
             told = f"expected {one[:SHOWN]}, found {other[:SHOWN]}"
             raise ModelError(
-                "E421",
+                "E425",
                 f"{what}: {name} has changed since it was written ({told})",
                 "register again",
             )
@@ -184,7 +184,7 @@ def draw_bundles(
     pictures = to_uint8(images)
     if not bool(images.isfinite().all()) or not pictures.any((1, 2, 3)).all():
         hint = "use smaller weights or guidance, or --precision=fp32"
-        raise ModelError("E423", "a picture came out black or not finite", hint)
+        raise ModelError("E427", "a picture came out black or not finite", hint)
     return pictures
 
 

@@ -64,7 +64,7 @@ def together(pivots: Sequence[Pivot]) -> Characters:
         for other in names[:i]:
             if one in other or other in one:
                 what = f"the tokens '{other}' and '{one}' can't be told apart in a prompt"
-                raise UsageError("E244", what, "train one of them again under another token")
+                raise UsageError("E254", what, "train one of them again under another token")
     vectors = torch.cat([pivot.embedding for pivot in pivots])
     tokens = [t for pivot in pivots for t in placeholder_tokens(pivot.token, len(pivot.embedding))]
     return Characters(" and ".join(names), vectors[None], tuple(tokens))

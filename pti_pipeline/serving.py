@@ -96,7 +96,7 @@ def answer(
     texts, seeds, how = read_request(prompts, params, served.base.resolution, served.limits)
     if not served.room.acquire(blocking=False):
         what = f"{served.limits.waiting} requests are being answered"
-        raise ResourceError("E603", what, "try again later")
+        raise ResourceError("E604", what, "try again later")
     try:
         with _turn(served, until), deadline(served.base, until):
             pictures = draw_bundles(served.base, [served.bundle], texts, seeds, how)
@@ -122,9 +122,9 @@ def read_request(
     }
     for name, (value, most) in asked.items():
         if not value <= most:
-            raise UsageError("E245", f"{name} is {value:g}", f"at most {most:g} is answered")
+            raise UsageError("E255", f"{name} is {value:g}", f"at most {most:g} is answered")
     if len(prompts) * count < 1:
-        raise UsageError("E245", "no picture is asked for", "give a prompt, and a count from 1")
+        raise UsageError("E255", "no picture is asked for", "give a prompt, and a count from 1")
     texts = [text for text in prompts for _ in range(count)]
     seeds = [seed + i for _ in prompts for i in range(count)]
     return texts, seeds, SampleSettings(int(params["steps"]), float(params["guidance"]))
@@ -163,7 +163,7 @@ def _turn(served: Served, until: float) -> Iterator[None]:
 
 def _late() -> ResourceError:
     return ResourceError(
-        "E602", "the time for a request is over", "ask for fewer steps or pictures"
+        "E603", "the time for a request is over", "ask for fewer steps or pictures"
     )
 
 

@@ -57,7 +57,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
     except ValueError:
         weights = (math.nan,)
     if not all(map(math.isfinite, weights)):
-        raise UsageError("E243", f"'{text}' are no weights", "write numbers such as 1,0.7")
+        raise UsageError("E253", f"'{text}' are no weights", "write numbers such as 1,0.7")
     return weights
 
 

@@ -55,7 +55,7 @@ def find_candidate(run_id: str) -> Candidate:
         raise DivergedError("E910", what, "train at a smaller learning rate")
     if found.status != "FINISHED":
         what = f"run '{found.name}' is {found.status.lower()}, not finished"
-        raise UsageError("E241", what, "wait for it, or train again")
+        raise UsageError("E251", what, "wait for it, or train again")
     return Candidate(found, _chooser(found))
 
 
@@ -70,11 +70,11 @@ def refusal(candidate: Candidate) -> PtiError | None:
         return DivergedError("E910", f"run '{run.name}' {broken}", FORCE)
     if (p := _leak_p(candidate)) < SIGNIFICANT:
         what = f"run '{run.name}' copies its pictures' positions: leak detected (p = {p:.2g})"
-        return ModelError("E420", what, FORCE)
+        return ModelError("E424", what, FORCE)
     if candidate.sweep is not None and candidate.sweep.tags.get("pti.sound") == "no":
         reason = candidate.sweep.tags.get("pti.choice_reason", "everything leaks or collapsed")
         return ModelError(
-            "E420", f"run '{run.name}' was taken for want of a better: {reason}", FORCE
+            "E424", f"run '{run.name}' was taken for want of a better: {reason}", FORCE
         )
     pivot = _pivot(run)
     why = None if pivot is None else refusal(pivot)

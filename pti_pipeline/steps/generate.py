@@ -56,7 +56,7 @@ def generate(
     """
     if weights and len(weights) != len(models):
         what = f"{len(weights)} weights are given for {len(models)} characters"
-        raise UsageError("E243", what, "give one for each, separated by commas")
+        raise UsageError("E253", what, "give one for each, separated by commas")
     with TemporaryDirectory() as temporary:
         folders = [find_folder(model, Path(temporary) / str(i)) for i, model in enumerate(models)]
         base, bundles = load_bundles(folders, where.base, where.device, where.precision)

@@ -37,10 +37,10 @@ def check_names(name: str, alias: str) -> None:
     """Raise ``UsageError`` unless a model can be called ``name`` and a version ``alias``."""
     if not NAME.fullmatch(name):
         hint = "use letters, digits, _, - and ., 64 at most, not . or - first"
-        raise UsageError("E242", f"no model can be called '{name}'", hint)
+        raise UsageError("E252", f"no model can be called '{name}'", hint)
     if not ALIAS.fullmatch(alias):
         hint = "use letters, digits, _ and -, but not 'latest' or 'v1'"
-        raise UsageError("E242", f"no alias can be called '{alias}'", hint)
+        raise UsageError("E252", f"no alias can be called '{alias}'", hint)
 
 
 def register(

@@ -16,7 +16,7 @@ from pti_pipeline.errors import ModelError, PtiError
 from pti_pipeline.serving import answer, serve
 
 USUAL = {"seed": 0, "steps": 20, "guidance": 3.0, "count": 1}
-STATUS = {"E602": codes.DEADLINE_EXCEEDED, "E603": codes.RESOURCE_EXHAUSTED}
+STATUS = {"E603": codes.DEADLINE_EXCEEDED, "E604": codes.RESOURCE_EXHAUSTED}
 """504 and 429; what the client asked wrongly is 400, what the model can't do 500."""
 
 

@@ -88,7 +88,7 @@ def test_tokens_that_can_not_be_told_apart(world, tmp_path):
     folders = [write_bundle(world, tmp_path / str(i), n) for i, n in enumerate(names)]
     base, bundles = load_bundles(folders)
     for other in bundles[1:]:
-        with pytest.raises(UsageError, match="E244"), attached(base, [bundles[0], other]):
+        with pytest.raises(UsageError, match="E254"), attached(base, [bundles[0], other]):
             pass
 
 
@@ -109,31 +109,31 @@ def test_a_changed_file_is_refused_with_both_hashes(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[-1] ^= 1
     (copied / name).write_bytes(bytes(data))
-    with pytest.raises(ModelError, match=rf"E421.*{name}.*expected [0-9a-f]{{12}}, found [0-9a-f]"):
+    with pytest.raises(ModelError, match=rf"E425.*{name}.*expected [0-9a-f]{{12}}, found [0-9a-f]"):
         load_bundles([copied])
 
 
 def test_a_missing_or_an_added_file_is_refused(copied):
     (copied / "more.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"E421.*more.bin.*expected no file"):
+    with pytest.raises(ModelError, match=r"E425.*more.bin.*expected no file"):
         load_bundles([copied])
     (copied / "more.bin").unlink()
     (copied / "pytorch_lora_weights.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"E421.*found no file"):
+    with pytest.raises(ModelError, match=r"E425.*found no file"):
         load_bundles([copied])
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"base": "world"}', '{"files": 3}', "\0"])
 def test_a_bundle_that_does_not_say_what_it_is(copied, text):
     (copied / "bundle.json").write_text(text)
-    with pytest.raises(ModelError, match="E422"):
+    with pytest.raises(ModelError, match="E426"):
         load_bundles([copied])
 
 
 def test_weights_too_large_to_draw_with_are_told(world, tmp_path):
     folder = write_bundle(world, tmp_path / "huge", "<huge>", size=1e30)
     base, bundles = load_bundles([folder])
-    with pytest.raises(ModelError, match="E423"):
+    with pytest.raises(ModelError, match="E427"):
         draw_bundles(base, bundles, ["{}"], [0], HOW)
 
 

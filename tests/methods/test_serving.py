@@ -52,7 +52,7 @@ def served(loaded):
 )
 def test_what_is_over_a_cap_is_refused(asked):
     prompts, side = asked.pop("prompts", ["a cat"]), asked.pop("side", 512)
-    with pytest.raises(UsageError, match=r"E245|E202"):
+    with pytest.raises(UsageError, match=r"E255|E202"):
         read_request(prompts, {**USUAL, **asked}, side, LIMITS)
 
 
@@ -80,7 +80,7 @@ def test_the_deadline_is_looked_at_before_every_denoising_step(loaded):
     )
     served = serve(base, bundle, replace(LIMITS, seconds=0.35))
     try:
-        with pytest.raises(ResourceError, match="E602"):
+        with pytest.raises(ResourceError, match="E603"):
             answer(served, ["{}"], {**USUAL, "steps": 100})
     finally:
         counting.remove()
@@ -116,12 +116,12 @@ def test_requests_take_turns_and_too_many_are_sent_away(loaded):
             time.sleep(0.01)
     for thread in threads:
         thread.join()
-    assert errors == ["E603", "E603"] and answers == [alone] * 3
+    assert errors == ["E604", "E604"] and answers == [alone] * 3
 
 
 def test_who_waits_too_long_for_a_turn_is_told(loaded):
     served = serve(*loaded, replace(LIMITS, seconds=0.05))
-    with served.turn, pytest.raises(ResourceError, match="E602"):
+    with served.turn, pytest.raises(ResourceError, match="E603"):
         answer(served, ["{}"], USUAL)
     assert answer(serve(*loaded), ["{}"], USUAL)
 
@@ -130,5 +130,5 @@ def test_a_picture_that_is_none_is_an_error(loaded):
     base, bundle = loaded
     state = {name: value * 1e30 for name, value in bundle.lora.state.items()}
     huge = replace(bundle, lora=replace(bundle.lora, state=state))
-    with pytest.raises(ModelError, match="E423"):
+    with pytest.raises(ModelError, match="E427"):
         answer(serve(base, huge), ["{}"], USUAL)

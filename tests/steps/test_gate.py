@@ -31,7 +31,7 @@ def test_what_was_not_measured_is_registered_and_said(world):
 @pytest.mark.parametrize(
     ("broken", "code", "exit_code", "why"),
     [
-        ({"metrics": {"leak/pivot_p": 0.01}}, "E420", 4, "copies its pictures' positions"),
+        ({"metrics": {"leak/pivot_p": 0.01}}, "E424", 4, "copies its pictures' positions"),
         ({"metrics": {"editability/relative": 0.3}}, "E910", 10, "collapsed: editability 0.30"),
         ({"metrics": {"reconstruction/bank_gain": -0.2}}, "E910", 10, "collapsed: bank loss"),
     ],
@@ -60,16 +60,16 @@ def test_a_run_that_a_sweep_chose_is_judged_by_all_of_its_seeds(world):
     sweep, run = write_sweep(world, "<a>", metrics=SURE)
     assert refusal(find_candidate(sweep)) is None
     sweep, run = write_sweep(world, "<b>", choice={"leak_p": 0.01})
-    assert refusal(find_candidate(run)).code == "E420"
+    assert refusal(find_candidate(run)).code == "E424"
     sweep, run = write_sweep(world, "<c>", sound="no")
     error = refusal(find_candidate(run))
-    assert error.code == "E420" and "limit at distance 1.8" in str(error)
+    assert error.code == "E424" and "limit at distance 1.8" in str(error)
 
 
 def test_a_tuning_around_a_pivot_that_leaks_is_refused(world):
     pivot = write_run(world, "<p>", "invert", metrics=SURE)
     run = write_run(world, "<p>", tags={"pti.pivot": pivot})
-    with pytest.raises(ModelError, match=r"E420.*the pivot of 'finetune lr=0.001'.*positions"):
+    with pytest.raises(ModelError, match=r"E424.*the pivot of 'finetune lr=0.001'.*positions"):
         register(run, "", "champion")
 
 
@@ -104,8 +104,8 @@ def test_runs_that_hold_no_character(world):
         register(write_run(world, "<x>", files=False), "", "champion")
     client = MlflowClient()
     open_one = client.create_run("0", tags={"pti.step": "finetune", "pti.token": "<x>"}).info.run_id
-    with pytest.raises(UsageError, match=r"E241.*running"):
+    with pytest.raises(UsageError, match=r"E251.*running"):
         register(open_one, "", "champion")
     client.set_terminated(open_one, "FAILED")
-    with pytest.raises(UsageError, match=r"E241.*failed"):
+    with pytest.raises(UsageError, match=r"E251.*failed"):
         register(open_one, "", "champion")

@@ -53,7 +53,7 @@ def test_a_version_whose_files_changed_since_is_refused(world, tmp_path, name):
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     result = CliRunner().invoke(main, ["generate", f"--model=models:/{made.name}@champion"])
     line = result.output.strip()
-    assert result.exit_code == 4 and line.startswith("error[E421]: ") and "\n" not in line
+    assert result.exit_code == 4 and line.startswith("error[E425]: ") and "\n" not in line
     assert Path(name).name in line and re.search(r"expected [0-9a-f]{12}, found [0-9a-f]{12}", line)
 
 
@@ -89,10 +89,10 @@ def test_several_characters_are_drawn_together(mei, world, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "exit_code"),
     [
-        (["--model=models:/mei@champion,models:/mei@champion"], "E244", 2),
-        (["--model=models:/mei@champion", "--weights=1,2"], "E243", 2),
-        (["--model=models:/mei@champion", "--weights=much"], "E243", 2),
-        (["--model=models:/mei@champion", "--weights=nan"], "E243", 2),
+        (["--model=models:/mei@champion,models:/mei@champion"], "E254", 2),
+        (["--model=models:/mei@champion", "--weights=1,2"], "E253", 2),
+        (["--model=models:/mei@champion", "--weights=much"], "E253", 2),
+        (["--model=models:/mei@champion", "--weights=nan"], "E253", 2),
         (["--model=models:/mei@champion", "--base={tiny}"], "E404", 4),
         (["--model=" + "0" * 32], "E210", 2),
         (["--model=models:/mei@winner"], "E408", 4),

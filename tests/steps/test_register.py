@@ -107,7 +107,7 @@ def test_it_is_loaded_and_asked_without_any_pickle(mei, monkeypatch, tmp_path):
     named, plain = (np.asarray(Image.open(io.BytesIO(png))) for png in answer["png"])
     assert named.shape == (48, 48, 3) and list(answer["seed"]) == [5, 5]
     assert np.abs(named.astype(int) - plain).mean() > 1  # the token is read
-    with pytest.raises(MlflowException, match=r"^error\[E245\]: steps is 1000") as caught:
+    with pytest.raises(MlflowException, match=r"^error\[E255\]: steps is 1000") as caught:
         model.predict(asked, params={"steps": 1000})
     assert "\n" not in caught.value.serialize_as_json()
     assert caught.value.get_http_status_code() == 400
@@ -120,9 +120,9 @@ def test_errors_of_a_served_character_have_the_status_of_their_kind(mei):
     state = {name: value * 1e30 for name, value in served.bundle.lora.state.items()}
     huge = replace(served.bundle, lora=replace(served.bundle.lora, state=state))
     cases = {
-        ("E602", 504): replace(served, limits=replace(LIMITS, seconds=0)),
-        ("E603", 429): replace(served, room=BoundedSemaphore(0)),
-        ("E423", 500): replace(served, bundle=huge),
+        ("E603", 504): replace(served, limits=replace(LIMITS, seconds=0)),
+        ("E604", 429): replace(served, room=BoundedSemaphore(0)),
+        ("E427", 500): replace(served, bundle=huge),
     }
     for (code, status), inner.served in cases.items():
         with pytest.raises(MlflowException, match=rf"^error\[{code}\]: ") as caught:
@@ -160,13 +160,13 @@ def test_a_pivot_alone_is_registered_too(world, tmp_path):
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "..", "-x", "a b", "a" * 65, "<x>", "a'b"])
 def test_names_that_no_model_can_have(mei, name):
-    with pytest.raises(UsageError, match=r"E242.*letters, digits"):
+    with pytest.raises(UsageError, match=r"E252.*letters, digits"):
         register(mei.run, name, "champion")
 
 
 @pytest.mark.parametrize("alias", ["", "latest", "v3", "a b", "a/b"])
 def test_aliases_that_no_version_can_have(mei, alias):
-    with pytest.raises(UsageError, match=r"E242.*letters, digits"):
+    with pytest.raises(UsageError, match=r"E252.*letters, digits"):
         register(mei.run, "", alias)
 
 
