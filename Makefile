@@ -42,7 +42,9 @@ test: setup
 
 test-all: test
 	@echo "== Slow tests =="
-	$(BIN)/pytest -m slow -rs
+	$(BIN)/pytest -m "slow and not server" -rs
+	@echo "== A character behind MLflow's server =="
+	$(BIN)/pytest -m server -rs
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
 

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pti_pipeline.errors import UsageError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.figures import grid
-from pti_pipeline.pivot import attached, placeholder_tokens
+from pti_pipeline.pivot import Pivot, attached, placeholder_tokens
 from pti_pipeline.sampling import sample, to_uint8
 from pti_pipeline.settings import SampleSettings
 
@@ -36,10 +37,13 @@ class Characters:
         What stands for the character in a prompt: its token, or the class word.
     vectors : Tensor, shape (K, n, H)
         Learned vectors; n = 0 for the class word.
+    tokens : tuple of str, length n
+        Placeholder tokens of the vectors; those of the name by default.
     """
 
     name: str
     vectors: Tensor
+    tokens: tuple[str, ...] = ()
 
 
 def class_word(word: str = "") -> Characters:
@@ -47,10 +51,29 @@ def class_word(word: str = "") -> Characters:
     return Characters(word, torch.zeros(1, 0, 1))
 
 
+def together(pivots: Sequence[Pivot]) -> Characters:
+    """Characters that share a prompt, each under its own token; ``{}`` stands for all of them.
+
+    Raises
+    ------
+    UsageError
+        If a token is, or is part of, another's.
+    """
+    names = [pivot.token for pivot in pivots]
+    for i, one in enumerate(names):
+        for other in names[:i]:
+            if one in other or other in one:
+                what = f"the tokens '{other}' and '{one}' can't be told apart in a prompt"
+                raise UsageError("E254", what, "train one of them again under another token")
+    vectors = torch.cat([pivot.embedding for pivot in pivots])
+    tokens = [t for pivot in pivots for t in placeholder_tokens(pivot.token, len(pivot.embedding))]
+    return Characters(" and ".join(names), vectors[None], tuple(tokens))
+
+
 def tokenized(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
     """Token ids of prompts, ``{}`` filled with the name; shape (P, L)."""
     n = who.vectors.shape[1]
-    tokens = placeholder_tokens(who.name, n) if n else []
+    tokens = who.tokens or placeholder_tokens(who.name, n)[:n]
     return base.tokenize([p.replace("{}", who.name) for p in prompts], tokens)
 
 

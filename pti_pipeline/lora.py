@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021) of K experiments on one frozen denoiser.
 
 peft decides which layers are adapted and how the weights are named and saved; the layers are our
-own, since peft's compute one adapter at a time.
+own (:mod:`pti_pipeline.low_rank`), since peft's compute one adapter at a time.
 """
 
 from __future__ import annotations
@@ -20,48 +20,18 @@ from torch.utils.hooks import RemovableHandle
 
 from pti_pipeline import distance
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.low_rank import (
+    PREFIX,
+    PackedLoRA,
+    asked_timesteps,
+    replace_layer,
+    trained,
+    usable_ranks,
+)
 from pti_pipeline.randomness import generator
 
-PREFIX = "base_model.model."
 OURS = ("timestep_rank",)
 """Settings of a LoRA that peft does not know."""
-
-
-class PackedLoRA(nn.Module):
-    """A frozen linear layer plus K low-rank updates, ``y_k = W x_k + scale B_k A_k x_k``.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-        Computed once on all rows.
-    down : Tensor, shape (K, r, in)
-    up : Tensor, shape (K, out, r)
-    scale : float
-        alpha / r.
-    """
-
-    def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
-        super().__init__()
-        self.linear, self.scale, self.enabled = linear, scale, True
-        self.part = slice(None)
-        self.mask: Tensor | None = None
-        self.down, self.up = down, up
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``.
-
-        Where ``mask`` (K b or 1, r) is False, a row is without that rank.
-        """
-        y: Tensor = self.linear(x)
-        if not self.enabled:
-            return y
-        down, up = self.down[self.part].to(x.dtype), self.up[self.part].to(x.dtype)
-        hidden = torch.bmm(x.reshape(len(down), -1, x.shape[-1]), down.mT)
-        if self.mask is not None:
-            rows = hidden.reshape(len(x), -1, hidden.shape[-1])
-            hidden = (rows * self.mask[:, None]).reshape(hidden.shape)
-        base = y.reshape(len(up), -1, y.shape[-1])
-        return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
 
 
 @dataclass(frozen=True)
@@ -143,7 +113,7 @@ def attach(
         drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
         up = torch.zeros(len(seeds), linear.out_features, rank, device=place)
         layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, alpha / rank)
-        _replace(denoiser, name, layers[name])
+        replace_layer(denoiser, name, layers[name])
     return Adapter(denoiser, layers, config)
 
 
@@ -152,7 +122,7 @@ def detach(adapter: Adapter) -> None:
     for hook in adapter.hooks:
         hook.remove()
     for name, layer in adapter.layers.items():
-        _replace(adapter.denoiser, name, layer.linear)
+        replace_layer(adapter.denoiser, name, layer.linear)
 
 
 def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
@@ -163,14 +133,11 @@ def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
     """
     if adapter.hooks:
         return  # it is there already, for another pivot
-    rank = adapter.config.r
-    least = -(-rank // 2)
 
     def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        now = torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1, 1)
-        usable = (rank - least) * (timesteps - now) // timesteps + least
+        usable = usable_ranks(adapter.config.r, timesteps, asked_timesteps(args, kwargs))
         for layer in adapter.layers.values():
-            layer.mask = torch.arange(rank, device=usable.device) < usable
+            layer.mask = usable
 
     adapter.hooks.append(adapter.denoiser.register_forward_pre_hook(mask, with_kwargs=True))
 
@@ -230,18 +197,15 @@ def attach_states(
     rank, alpha = int(str(config["r"])), float(str(config["lora_alpha"]))
     targets = [str(t) for t in config["target_modules"]]  # type: ignore[attr-defined]
     adapter = attach(denoiser, rank, alpha, targets, [0] * len(states))
-    hint = "use the base model that it was trained on"
-    for name, layer in adapter.layers.items():
-        for tensor, part in ((layer.down, "lora_A"), (layer.up, "lora_B")):
+    try:
+        for name, layer in adapter.layers.items():
             for k, state in enumerate(states):
-                value = state.get(f"{PREFIX}{name}.{part}.weight")
-                if value is None or value.shape != tensor.shape[1:]:
-                    detach(adapter)
-                    raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
-                if not value.isfinite().all():
-                    detach(adapter)
-                    raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
-                tensor[k].copy_(value)
+                down, up = trained(state, name, layer.linear, rank)
+                layer.down[k].copy_(down)
+                layer.up[k].copy_(up)
+    except ModelError:
+        detach(adapter)
+        raise
     if timesteps := int(str(config.get("timestep_rank", 0))):
         rank_by_timestep(adapter, timesteps)
     return adapter
@@ -252,8 +216,3 @@ def base_norm(adapter: Adapter) -> float:
     return math.sqrt(
         sum(float(la.linear.weight.double().square().sum()) for la in adapter.layers.values())
     )
-
-
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(root.get_submodule(parent), child, module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,25 @@ def placeholder_tokens(token: str, vectors: int) -> list[str]:
     ['<mochi>', '<mochi>_1', '<mochi>_2']
     """
     return [token, *(f"{token}_{i}" for i in range(1, vectors))]
+
+
+def expand(prompt: str, tokens: Sequence[str]) -> str:
+    """Write out each token together with those that :func:`placeholder_tokens` put after it.
+
+    Examples
+    --------
+    >>> expand("<a> beside <b>", ["<a>", "<a>_1", "<b>"])
+    '<a> <a>_1 beside <b>'
+    """
+    groups: list[list[str]] = []
+    for token in tokens:
+        if groups and token == f"{groups[-1][0]}_{len(groups[-1])}":
+            groups[-1].append(token)
+        else:
+            groups.append([token])
+    for group in groups:
+        prompt = prompt.replace(group[0], " ".join(group))
+    return prompt
 
 
 class PackedEmbedding(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -41,6 +42,23 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
     return _distinct("seed", seeds)
+
+
+def parse_weights(text: str) -> tuple[float, ...]:
+    """Read weights separated by commas; none from an empty text.
+
+    Examples
+    --------
+    >>> parse_weights("1, 0.7")
+    (1.0, 0.7)
+    """
+    try:
+        weights = tuple(float(word) for word in text.split(",")) if text else ()
+    except ValueError:
+        weights = (math.nan,)
+    if not all(map(math.isfinite, weights)):
+        raise UsageError("E253", f"'{text}' are no weights", "write numbers such as 1,0.7")
+    return weights
 
 
 def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]:

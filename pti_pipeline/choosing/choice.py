@@ -10,7 +10,7 @@ import numpy as np
 
 from pti_pipeline.choosing.fits import Fits, interval
 from pti_pipeline.choosing.points import Point, Pool
-from pti_pipeline.leak import MARGIN
+from pti_pipeline.leak import MARGIN, Verdict
 
 FEW = "too few points for a curve"
 """Said where the choice is made among the measured points alone."""
@@ -65,6 +65,12 @@ class Choice:
     rows: tuple[int, ...]
     fits: Fits
     draws: tuple[Fits, ...]
+
+    @property
+    def leak(self) -> Verdict | None:
+        """Of the chosen point's distance, its seeds together; None if it was not measured."""
+        own = self.rows.index(self.index)
+        return next(pool.leak for pool in self.fits.pools if own in pool.rows)
 
     def among(self, rows: Sequence[int]) -> Choice:
         """Return the choice in the indices of a longer list, which has its points at ``rows``."""

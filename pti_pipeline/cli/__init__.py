@@ -103,7 +103,7 @@ def main() -> None:
 )
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
 @option("name", "", "Of the registered model; the token's letters by default.")
-@option("alias", "champion", "Alias that the new version gets.")
+@option("alias", "champion", "Alias that the new version gets; candidate if it leaks or collapsed.")
 @executing
 @place
 def main_command(**options: Any) -> None:

@@ -17,6 +17,7 @@ from pti_pipeline.cli.options import (
 )
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import SampleSettings
+from pti_pipeline.values import parse_weights
 
 
 @click.command()
@@ -97,13 +98,19 @@ def select(**o: Any) -> None:
 )
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the version gets.")
+@option("force", "no", "Register what collapsed or leaks all the same: yes or no.", type=bool)
 @study
 def register(**o: Any) -> None:
-    """Put a chosen LoRA and its pivot into the model registry."""
+    """Put a chosen LoRA and its pivot into the model registry.
+
+    What collapsed, or copies the positions of its pictures, is refused unless forced.
+    """
     from pti_pipeline.steps.register import register
 
-    name, version = register(o["run"], o["name"], o["alias"], o["study"])
-    click.echo(f"Registered as models:/{name}@{o['alias']}, version {version}.")
+    made = register(o["run"], o["name"], o["alias"], o["study"], o["force"])
+    click.echo(f"Registered as models:/{made.name}@{o['alias']}, version {made.version}.")
+    if made.gate != "passed":
+        click.echo(f"Beware: {made.gate}.", err=True)
 
 
 @click.command()
@@ -122,8 +129,14 @@ def report(**o: Any) -> None:
 
 
 @click.command()
-@option("model", "models:/mochi@champion", "Registered version, or a bundle's folder.")
-@option("prompt", "a photo of {}", "{} stands for the character's token.")
+@option(
+    "model",
+    "models:/mochi@champion",
+    "Registered version, run id or bundle's folder; several, separated by commas, are drawn "
+    "together.",
+)
+@option("weights", "", "Of several characters' LoRAs, e.g. 1,0.7; 1 each by default.")
+@option("prompt", "a photo of {}", "{} stands for the characters' tokens.")
 @option("count", 4, "Pictures to draw.", type=click.IntRange(1, 64))
 @option("seed", 0, "Of the first picture.", type=int)
 @option("output", "generated", "Folder for the pictures.")
@@ -132,11 +145,10 @@ def report(**o: Any) -> None:
 @option("device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"]))
 @option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"]))
 def generate(**o: Any) -> None:
-    """Draw pictures of a registered character."""
-    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    """Draw pictures of a registered character, or of several together."""
+    how, weights = SampleSettings(o["sampling_steps"], o["guidance"]), parse_weights(o["weights"])
     from pti_pipeline.steps.generate import generate
 
-    files = generate(
-        base_settings(o), o["model"], o["prompt"], o["count"], o["seed"], how, Path(o["output"])
-    )
+    who = o["model"].split(","), weights, o["prompt"]
+    files = generate(base_settings(o), *who, o["count"], o["seed"], how, Path(o["output"]))
     click.echo(f"{len(files) - 1} pictures, side by side in {files[-1]}.")

@@ -65,7 +65,10 @@ class BaseModel(Protocol):
         """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
-        """Token ids (P, L); placeholder j has id V + j, and the first stands for all of them."""
+        """Token ids (P, L); placeholder j has id V + j.
+
+        In a prompt a token stands for those after it too, see :func:`pti_pipeline.pivot.expand`.
+        """
 
     def condition(self, ids: Tensor) -> Tensor:
         """Token states (P, L, H) of ids, through whatever embedding is attached."""

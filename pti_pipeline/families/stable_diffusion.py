@@ -24,8 +24,9 @@ from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
-from pti_pipeline.lora import OURS, PREFIX
-from pti_pipeline.pivot import Pivot, placeholder_tokens
+from pti_pipeline.lora import OURS
+from pti_pipeline.low_rank import PREFIX
+from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
 from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
@@ -130,13 +131,11 @@ class StableDiffusion:
         return pixels.float().clamp(-1, 1)
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
-        """Token ids (P, L); placeholder j has id V + j, and the first stands for all of them."""
+        """Token ids (P, L); placeholder j has id V + j, and one stands for those of its name."""
         tokenizer = copy.deepcopy(self.tokenizer)
         tokenizer.add_tokens(list(placeholders))
-        whole = " ".join(placeholders)
-        expanded = [p.replace(placeholders[0], whole) if placeholders else p for p in prompts]
         batch = tokenizer(
-            expanded,
+            [expand(prompt, placeholders) for prompt in prompts],
             padding="max_length",
             truncation=True,
             max_length=self.tokenizer.model_max_length,

@@ -26,7 +26,7 @@ def export(
     Parameters
     ----------
     model : str
-        See :func:`pti_pipeline.steps.kept.find_kept`.
+        See :func:`pti_pipeline.steps.packing.find_bundle`.
     forms : sequence of str
         Of :data:`pti_pipeline.settings.FORMS`.
     output : Path
@@ -49,7 +49,7 @@ def export(
         If its files are not sound, or other tools would draw other pictures from them.
     """
     with TemporaryDirectory() as folder:
-        kept = find_kept(model, Path(folder))
+        kept = find_kept(model, Path(folder) / "kept")
         left_out = [form for form in forms if form in OF_LORA and not kept.lora]
         chosen = [form for form in forms if form not in left_out]
         if not chosen:

@@ -1,23 +1,25 @@
-"""The generation step: pictures from a registered version, a run or a bundle's folder."""
+"""The generation step: pictures from registered versions, runs or bundles' folders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from pti_pipeline.bundle import BUNDLE_FILE, draw_bundle, load_bundle
+from pti_pipeline.bundle import draw_bundles, load_bundles
 from pti_pipeline.errors import UsageError
 from pti_pipeline.figures import grid
 from pti_pipeline.settings import BaseSettings, SampleSettings
-from pti_pipeline.tracking.registry import fetch_bundle
+from pti_pipeline.steps.packing import find_bundle
 from pti_pipeline.tracking.runs import open_run
 
 
 def generate(
     where: BaseSettings,
-    model: str,
+    models: Sequence[str],
+    weights: Sequence[float],
     prompt: str,
     count: int,
     seed: int,
@@ -29,28 +31,42 @@ def generate(
     Parameters
     ----------
     where : BaseSettings
-        An empty base means the one that the character was trained on.
-    model : str
-        ``models:/<name>@<alias>``, ``models:/<name>/<version>``, or a bundle's folder.
+        An empty base means the one that the first character was trained on.
+    models : sequence of str
+        Characters to draw together: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, a
+        run id (of finetune or invert, or a sweep that chose one), or a bundle's folder.
+    weights : sequence of float
+        Of their LoRAs; none for 1 each.
     prompt : str
-        ``{}`` stands for the character's token.
+        ``{}`` stands for the characters' tokens.
     count, seed : int
     how : SampleSettings
     output : Path
         Folder for ``seed-<n>.png`` and ``grid.png``.
+
+    Raises
+    ------
+    UsageError
+        If something is no such character, tokens clash, or weights are not one for each.
+    ModelError
+        If files have changed, or the base model is another.
     """
-    if not model.startswith("models:/") and not (Path(model) / BUNDLE_FILE).is_file():
-        raise UsageError(
-            "E216", f"'{model}' is no registered model", "write models:/<name>@champion"
-        )
+    if weights and len(weights) != len(models):
+        what = f"{len(weights)} weights are given for {len(models)} characters"
+        raise UsageError("E253", what, "give one for each, separated by commas")
     with TemporaryDirectory() as temporary:
-        is_folder = not model.startswith("models:/")
-        folder = Path(model) if is_folder else fetch_bundle(model, Path(temporary))
-        bundle = load_bundle(folder, where.base or None, where.device, where.precision)
-    params = {"model": model, "prompt": prompt, "count": count, "seed": seed}
-    with open_run(f"generate {model}", params, {"pti.step": "generate"}) as run:
-        seeds = list(range(seed, seed + count))
-        pictures = draw_bundle(bundle, [prompt] * count, seeds, how)
+        folders = [find_bundle(model, Path(temporary) / str(i)) for i, model in enumerate(models)]
+        base, bundles = load_bundles(folders, where.base, where.device, where.precision)
+    seeds = list(range(seed, seed + count))
+    params = {
+        "model": ",".join(models),
+        "weights": ",".join(f"{weight:g}" for weight in weights),
+        "prompt": prompt,
+        "count": count,
+        "seed": seed,
+    }
+    with open_run(f"generate {params['model']}", params, {"pti.step": "generate"}) as run:
+        pictures = draw_bundles(base, bundles, [prompt] * count, seeds, how, weights)
         output.mkdir(parents=True, exist_ok=True)
         files = [output / f"seed-{s}.png" for s in seeds]
         for file, picture in zip(files, pictures, strict=True):

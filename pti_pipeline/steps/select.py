@@ -66,6 +66,8 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
         "mlflow.note.content": shortened(text),
     }
     ends = {"distance": choice.value, "low": choice.low, "high": choice.high}
+    if (leak := choice.leak) is not None:
+        ends |= {"leak_auc": leak.auc, "leak_upper": leak.upper, "leak_p": leak.p}
     numbers = {f"choice/{key}": value for key, value in ends.items() if math.isfinite(value)}
     tags = {"pti.step": "select", "pti.study": study}
     with open_run(f"select {sweep.name}", {"run": sweep.id}, tags) as run:

@@ -97,6 +97,13 @@ def read_points(swept: Swept) -> tuple[list[Point], str]:
     return [_point(r, swept.stage, measure, samples, pivots) for r in swept.runs], measure
 
 
+def read_point(run: Found) -> Point:
+    """Point of one run by itself."""
+    pivot = run.tags.get("pti.pivot", "")
+    gains = {pivot: _pivot_gain(pivot)}
+    return _point(run, run.tags["pti.step"], "reconstruction/bank_gain", 0, gains)
+
+
 def _point(run: Found, stage: str, measure: str, samples: int, pivots: dict[str, float]) -> Point:
     m = run.metrics
     leak = "leak/class" if stage == "invert" else "leak/pivot"

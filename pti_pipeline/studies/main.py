@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass
 
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
+from pti_pipeline.steps.gate import find_candidate, refusal
 from pti_pipeline.steps.report import report
 from pti_pipeline.studies.plan import Plan, cost, light_options, regularized_options
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
+
+CANDIDATE = "candidate"
+"""Alias of what had to be forced into the registry."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,29 @@ def main(plan: Plan) -> str:
                 stages[plan.regularizer] = held
                 better = held if other else light
             run.set_tags({"pti.preference": why})
-        _step("register", run.id, {"run": better.chosen.id, "name": plan.name, "alias": plan.alias})
-        registered = find_runs(study=run.id, step="register")[-1]
+        registered = register(plan, run.id, better.chosen.id)
         model, version = registered.tags["pti.model"], registered.tags["pti.version"]
-        table = _table(stages, model, version, plan.alias, time.monotonic() - clock)
+        table = _table(stages, registered, time.monotonic() - clock)
+        if registered.params["alias"] != plan.alias:
+            table += f"\nBeware: {registered.tags['pti.gate']}. @{plan.alias} was not moved to it."
         if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
+
+
+def register(plan: Plan, study: str, chosen: str) -> Found:
+    """Register the chosen run; return the run of that step.
+
+    What the gate would refuse is what an hour of work gave, so it is kept, but forced, and under
+    the alias ``candidate``: nobody who asks for the usual one is to meet it unawares.
+    """
+    refused = refusal(find_candidate(chosen)) is not None
+    alias, force = (CANDIDATE, "yes") if refused else (plan.alias, "no")
+    _step("register", study, {"run": chosen, "name": plan.name, "alias": alias, "force": force})
+    return find_runs(study=study, step="register")[-1]
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
@@ -134,7 +151,8 @@ def _step(step: str, study: str, options: dict[str, object]) -> None:
         raise StepFailed(step, code)
 
 
-def _table(stages: dict[str, Stage], model: str, version: str, alias: str, seconds: float) -> str:
+def _table(stages: dict[str, Stage], registered: Found, seconds: float) -> str:
+    model = f"models:/{registered.tags['pti.model']}@{registered.params['alias']}"
     chosen = {name: stage.chosen for name, stage in stages.items()}
     columns = {
         "learning rate": "train/lr",
@@ -154,9 +172,8 @@ def _table(stages: dict[str, Stage], model: str, version: str, alias: str, secon
     token = chosen["invert"].tags["pti.token"]
     lines += [
         "",
-        f"Registered as `models:/{model}@{alias}`, version {version}, "
+        f"Registered as `{model}`, version {registered.tags['pti.version']}, "
         f"after {seconds / 60:.1f} minutes.",
-        f"Draw it:  pti generate --model models:/{model}@{alias} "
-        f"--prompt 'a photo of {token} on the beach'",
+        f"Draw it:  pti generate --model {model} --prompt 'a photo of {token} on the beach'",
     ]
     return "\n".join(lines)

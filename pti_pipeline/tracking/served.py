@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-import io
+import json
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from PIL import Image
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
 
-from pti_pipeline.bundle import draw_bundle, load_bundle
-from pti_pipeline.settings import SampleSettings
+from pti_pipeline.bundle import load_bundles
+from pti_pipeline.errors import ModelError, PtiError
+from pti_pipeline.serving import answer, serve
+
+USUAL = {"seed": 0, "steps": 20, "guidance": 3.0, "count": 1}
+STATUS = {"E603": codes.DEADLINE_EXCEEDED, "E604": codes.RESOURCE_EXHAUSTED}
+"""504 and 429; what the client asked wrongly is 400, what the model can't do 500."""
+
+
+class Refused(MlflowException):  # type: ignore[misc]
+    """An error whose reply is its one line: MLflow would put the request before it."""
+
+    def __init__(self, error: PtiError) -> None:
+        usual = codes.INTERNAL_ERROR if isinstance(error, ModelError) else codes.BAD_REQUEST
+        super().__init__(str(error), STATUS.get(error.code, usual))
+        self.line = str(error)
+
+    def serialize_as_json(self) -> str:
+        """Body of the server's reply."""
+        return json.dumps({"error_code": self.error_code, "message": self.line})
 
 
 class Character(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """A prompt in, a PNG out; reads safetensors and JSON only."""
+    """Prompts in, PNG files out; reads safetensors and JSON only."""
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle onto its base model."""
-        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+        """Load the bundle and its base model."""
+        base, (bundle,) = load_bundles([Path(context.artifacts["bundle"])])
+        self.served = serve(base, bundle)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Draw one picture for each row's ``prompt``; column ``png`` of the answer holds bytes."""
-        chosen = {"seed": 0, "steps": 20, "guidance": 3.0, **(params or {})}
+        """Draw ``count`` pictures for each row's ``prompt``; ``png`` of the answer holds bytes."""
         prompts = [str(text) for text in model_input["prompt"]]
-        how = SampleSettings(int(chosen["steps"]), float(chosen["guidance"]))
-        seeds = [int(chosen["seed"])] * len(prompts)
-        pictures = draw_bundle(self.bundle, prompts, seeds, how)
-        return pd.DataFrame({"png": [_png(picture) for picture in pictures]})
-
-
-def _png(picture: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
+        try:
+            drawn = answer(self.served, prompts, {**USUAL, **(params or {})})
+        except PtiError as error:
+            raise Refused(error) from None
+        return pd.DataFrame(drawn, columns=["seed", "png"])
 
 
 mlflow.models.set_model(Character())

@@ -107,6 +107,11 @@ def _knock(uri: str) -> None:
         return
 
 
+def alone(purpose: str) -> AbstractContextManager[object]:
+    """Let one process at a time do something, where the store is a database of this machine."""
+    return _alone(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT, f".{purpose}")
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Id of experiment ``name``, made if new; the one that ``mlflow run`` chose goes first."""
     if chosen := os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -120,10 +125,10 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _alone(uri: str) -> AbstractContextManager[object]:
-    """Keep others out while a fresh database gets its tables: two makers break it for good."""
+def _alone(uri: str, purpose: str = "") -> AbstractContextManager[object]:
+    """Keep others out, e.g. while a database gets its tables: two makers break it for good."""
     if not uri.startswith("sqlite:///"):
         return nullcontext()
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
+    return FileLock(path.with_name(f".{path.name}{purpose}.lock"))

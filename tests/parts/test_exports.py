@@ -11,10 +11,12 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors.torch import load_file
 
 from pti_pipeline import lora
-from pti_pipeline.bundle import Bundle, draw_bundle
+from pti_pipeline.blending import LoRA
+from pti_pipeline.bundle import Bundle, draw_bundles
 from pti_pipeline.errors import ModelError
 from pti_pipeline.exports import WRITERS, Character, read_lora
 from pti_pipeline.headers import Facts
+from pti_pipeline.low_rank import PREFIX
 from pti_pipeline.pivot import Pivot, has_embedding_inside, load_embedding, save_pivot
 from pti_pipeline.settings import FORMS, TARGETS, SampleSettings
 from pti_pipeline.weights import read_weights, write_weights
@@ -64,19 +66,9 @@ def written(who, form, folder):
 
 def ours(who, with_lora=True):
     """Our own picture of the character."""
-    adapter = None
-    if with_lora:
-        adapter = lora.attach_states(who.base.denoiser, *lora_of(who))
-    how = SampleSettings(STEPS, 3.0)
-    picture = draw_bundle(Bundle(who.base, who.pivot), [PROMPT], [SEED], how)[0]
-    if adapter:
-        lora.detach(adapter)
-    return picture.astype(int)
-
-
-def lora_of(who):
-    state, config = who.base.load_lora(who.lora.path)
-    return [state], config
+    tuned = LoRA(*who.base.load_lora(who.lora.path)) if with_lora else None
+    bundle, how = Bundle(who.base.fingerprint, who.pivot, tuned), SampleSettings(STEPS, 3.0)
+    return draw_bundles(who.base, [bundle], [PROMPT], [SEED], how)[0].astype(int)
 
 
 def theirs(pipe, word):
@@ -123,7 +115,8 @@ def test_a_form_has_a_name_and_a_writer_each():
 
 def test_kohyas_names_are_the_fields_and_alpha_is_not_the_rank(who, tmp_path):
     found = load_file(written(who, "kohya", tmp_path))
-    state = {f"unet.{n.removeprefix(lora.PREFIX)}": t for n, t in lora_of(who)[0][0].items()}
+    weights, _ = who.base.load_lora(who.lora.path)
+    state = {f"unet.{n.removeprefix(PREFIX)}": t for n, t in weights.items()}
     expected = convert_state_dict_to_kohya(state)
     assert set(found) == set(expected)
     for name, tensor in expected.items():

@@ -43,6 +43,8 @@ def test_placeholders_get_ids_beyond_the_vocabulary_and_leave_the_tokenizer_alon
     ids = base.tokenize(["a <c> of a"], ["<c>", "<c>_1"])[0].tolist()
     assert ids[2:4] == [size, size + 1]
     assert len(base.tokenizer) == size == len(base.vocabulary())
+    ids = base.tokenize(["a <d> of <c>"], ["<c>", "<c>_1", "<d>"])[0].tolist()
+    assert (ids[2], ids[4:6]) == (size + 2, [size, size + 1])
 
 
 def test_missing_models_and_unknown_families(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from pti_pipeline import exports
-from pti_pipeline.bundle import draw_bundle, load_bundle
+from pti_pipeline.bundle import draw_bundles, load_bundles
 from pti_pipeline.cli import main
 from pti_pipeline.families import WORLD
 from pti_pipeline.settings import SampleSettings
-from pti_pipeline.tracking.find import fetch, find_runs, get_run
+from pti_pipeline.steps.packing import find_bundle
+from pti_pipeline.tracking.find import find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.weights import read_weights
 
@@ -68,14 +70,7 @@ def tuned(pivot):
 @pytest.fixture(scope="module")
 def bundle(shop, tuned):
     """The tuning's bundle, as the registry holds it."""
-    run, folder = get_run(tuned), shop / "bundle"
-    for path in ("pivot/learned_embeds.safetensors", "lora/pytorch_lora_weights.safetensors"):
-        file = fetch(run, path, shop / "fetched")
-        folder.mkdir(exist_ok=True)
-        shutil.copy(file, folder)
-    facts = {"base": "world", "base_fingerprint": run.tags["pti.base_fingerprint"], "run": tuned}
-    (folder / "bundle.json").write_text(json.dumps(facts))
-    return folder
+    return find_bundle(tuned, shop / "packed")
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +86,12 @@ def exported(shop, tuned):
 @pytest.fixture(scope="module")
 def expected(bundle):
     """Our own picture of the character, and that of the pivot without the LoRA."""
-    alone = bundle.with_name("alone")
-    shutil.copytree(bundle, alone, ignore=shutil.ignore_patterns("pytorch_lora*"))
-    who = [load_bundle(folder, device="cpu") for folder in (bundle, alone)]
+    base, (whole,) = load_bundles([bundle], device="cpu")
     how = SampleSettings(20, 3.0)
-    return [draw_bundle(each, [PROMPT], [SEED], how)[0].astype(int) for each in who]
+    return [
+        draw_bundles(base, [who], [PROMPT], [SEED], how)[0].astype(int)
+        for who in (whole, replace(whole, lora=None))
+    ]
 
 
 def opened(form, folder):
@@ -232,7 +228,7 @@ def test_an_export_that_fails_leaves_nothing_half_written(shop, tuned, monkeypat
         (["--model={tuned}", "--output={file}/inside"], "E243", 2),
         (["--model={tuned}", "--form=merged", "--base={other}"], "E404", 4),
         (["--model={tuned}", "--form=merged", "--base=nowhere"], "E401", 4),
-        (["--model={broken}"], "E420", 4),
+        (["--model={broken}"], "E426", 4),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_write_nothing(

@@ -124,6 +124,9 @@ def test_a_limit_is_chosen_and_diverged_and_failed_runs_are_said(sweep, store):
     found, choice = select(run)
     assert found.params["lr"] == "0.0003" and choice.rule == "limit"
     assert found.metrics["distance/delta_norm"] < choice.value < 14
+    last = find_runs(step="select")[-1].metrics
+    assert last["choice/leak_auc"] == pytest.approx(0.5)  # its nearer neighbor's is 0.51
+    assert last["choice/leak_p"] == pytest.approx(found.metrics["leak/pivot_p"])
     text = artifact(find_runs(step="select")[-1].id, "choice.md", store)
     assert "finetune lr=7: failed, not finished" in text
     assert "finetune lr=1 seed=0: not evaluated" in text

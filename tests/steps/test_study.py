@@ -22,7 +22,7 @@ from safetensors import safe_open
 from pti_pipeline.cli import main as command
 from pti_pipeline.families import WORLD
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
-from pti_pipeline.tracking.registry import fetch_bundle
+from pti_pipeline.tracking.versions import fetch_bundle
 
 ROOT = Path(__file__).parents[2]
 STUDY = (

@@ -1,0 +1,149 @@
+"""Several trained LoRAs on one denoiser at once, each with a weight of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pti_pipeline.errors import ModelError
+from pti_pipeline.low_rank import (
+    PREFIX,
+    PackedLoRA,
+    asked_timesteps,
+    replace_layer,
+    trained,
+    usable_ranks,
+)
+
+DOWN = ".lora_A.weight"
+HINT = "use the base model that it was trained on"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A trained LoRA, as :meth:`pti_pipeline.families.base.BaseModel.load_lora` reads it.
+
+    Attributes
+    ----------
+    state : mapping of str to Tensor
+        Under peft's names.
+    config : mapping
+        With ``r`` and ``lora_alpha``, and ``timestep_rank`` if it was trained so.
+    """
+
+    state: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension r."""
+        return int(self.config["r"])
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied with: alpha / r."""
+        return float(self.config["lora_alpha"]) / self.rank
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers that it adapts."""
+        names = [n for n in self.state if n.startswith(PREFIX) and n.endswith(DOWN)]
+        return [name.removeprefix(PREFIX).removesuffix(DOWN) for name in names]
+
+
+@contextmanager
+def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]) -> Iterator[None]:
+    r"""Let a denoiser answer with a weighted sum of LoRAs, for a while.
+
+    .. math:: y = W x + \sum_i w_i \frac{\alpha_i}{r_i} B_i A_i x
+
+    as peft's ``set_scale`` and diffusers' ``set_adapters`` weigh adapters. The sum of low-rank
+    paths is one path whose rank is their sum, so that every layer takes two products however many
+    LoRAs there are. Afterwards the very same layers are back.
+
+    Parameters
+    ----------
+    denoiser : nn.Module
+        Without a LoRA; left so.
+    loras : sequence of LoRA
+        May differ in rank and in the layers that they adapt.
+    weights : sequence of float
+        One for each; 1 is as trained, 0 is without.
+
+    Raises
+    ------
+    ModelError
+        If the layers or shapes are not this denoiser's, or a weight is not finite.
+    """
+    for lora in loras:
+        _check(lora)
+    sharers = {
+        name: [i for i, lora in enumerate(loras) if name in lora.layers]
+        for lora in loras
+        for name in lora.layers
+    }
+    layers = {
+        name: _sum(_linear(denoiser, name), name, [(loras[i], weights[i]) for i in sharing])
+        for name, sharing in sharers.items()
+    }
+
+    def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        now = asked_timesteps(args, kwargs)
+        usable = [
+            usable_ranks(la.rank, int(la.config.get("timestep_rank", 0)), now) for la in loras
+        ]
+        for name, sharing in sharers.items():
+            layers[name].mask = torch.cat([usable[i] for i in sharing], 1)
+
+    hooks = []
+    if any(lora.config.get("timestep_rank") for lora in loras):
+        hooks.append(denoiser.register_forward_pre_hook(mask, with_kwargs=True))
+    for name, layer in layers.items():
+        replace_layer(denoiser, name, layer)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for name, layer in layers.items():
+            replace_layer(denoiser, name, layer.linear)
+
+
+def _check(lora: LoRA) -> None:
+    """Raise ``ModelError`` unless it says its scale, and holds nothing but pairs of A and B."""
+    try:
+        scaled = lora.rank > 0 and math.isfinite(lora.scale)
+    except (KeyError, TypeError, ValueError):
+        scaled = False
+    if not scaled:
+        raise ModelError("E405", "this LoRA does not say how it is scaled", HINT)
+    if 2 * len(lora.layers) != len(lora.state):
+        raise ModelError("E405", "this LoRA holds more than pairs of A and B", HINT)
+
+
+def _linear(denoiser: nn.Module, name: str) -> nn.Linear:
+    try:
+        found = denoiser.get_submodule(name)
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.Linear):
+        raise ModelError("E405", f"this LoRA adapts '{name}', which the base lacks", HINT)
+    return found
+
+
+def _sum(linear: nn.Linear, name: str, parts: Sequence[tuple[LoRA, float]]) -> PackedLoRA:
+    """One layer with the paths of several LoRAs side by side, their factors in B."""
+    pairs = [trained(lora.state, name, linear, lora.rank) for lora, _ in parts]
+    down = torch.cat([a.float() for a, _ in pairs])
+    scaled = [
+        b.float() * (weight * lora.scale)
+        for (_, b), (lora, weight) in zip(pairs, parts, strict=True)
+    ]
+    place = linear.weight.device
+    return PackedLoRA(linear, down[None].to(place), torch.cat(scaled, 1)[None].to(place), 1.0)

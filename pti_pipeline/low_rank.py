@@ -1,0 +1,85 @@
+"""The layer of a LoRA, and how one takes a linear layer's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pti_pipeline.errors import ModelError
+
+PREFIX = "base_model.model."
+"""What peft's names of weights begin with."""
+
+
+class PackedLoRA(nn.Module):
+    """A frozen linear layer plus K low-rank updates, ``y_k = W x_k + scale B_k A_k x_k``.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        Computed once on all rows.
+    down : Tensor, shape (K, r, in)
+    up : Tensor, shape (K, out, r)
+    scale : float
+        alpha / r.
+    """
+
+    def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
+        super().__init__()
+        self.linear, self.scale, self.enabled = linear, scale, True
+        self.part = slice(None)
+        self.mask: Tensor | None = None
+        self.down, self.up = down, up
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``.
+
+        Where ``mask`` (K b or 1, r) is False, a row is without that rank.
+        """
+        y: Tensor = self.linear(x)
+        if not self.enabled:
+            return y
+        down, up = self.down[self.part].to(x.dtype), self.up[self.part].to(x.dtype)
+        hidden = torch.bmm(x.reshape(len(down), -1, x.shape[-1]), down.mT)
+        if self.mask is not None:
+            rows = hidden.reshape(len(x), -1, hidden.shape[-1])
+            hidden = (rows * self.mask[:, None]).reshape(hidden.shape)
+        base = y.reshape(len(up), -1, y.shape[-1])
+        return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
+
+
+def replace_layer(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put ``module`` where ``root`` has a layer of this name."""
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)
+
+
+def trained(
+    state: Mapping[str, Tensor], name: str, linear: nn.Linear, rank: int
+) -> tuple[Tensor, Tensor]:
+    """A and B of one layer of a trained LoRA, under peft's names; else raise ``ModelError``."""
+    shapes = (rank, linear.in_features), (linear.out_features, rank)
+    down, up = (state.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+    if down is None or up is None or (down.shape, up.shape) != shapes:
+        hint = "use the base model that it was trained on"
+        raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
+    if not (down.isfinite().all() and up.isfinite().all()):
+        raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
+    return down, up
+
+
+def usable_ranks(rank: int, timesteps: int, now: Tensor) -> Tensor:
+    """Which ranks rows at timesteps ``now`` (n,) may use, (n, rank); all if ``timesteps`` is 0."""
+    if not timesteps:
+        return torch.ones(len(now), rank, dtype=torch.bool, device=now.device)
+    least = -(-rank // 2)
+    usable = (rank - least) * (timesteps - now[:, None]) // timesteps + least
+    return torch.arange(rank, device=usable.device) < usable
+
+
+def asked_timesteps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Timesteps that a denoiser is called with, (n,) or (1,)."""
+    return torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1)
