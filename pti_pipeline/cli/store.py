@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pti_pipeline.errors import StoreError
+
 
 @click.command()
 def sync() -> None:
@@ -18,5 +20,9 @@ def sync() -> None:
     click.echo(f"{done.entries} entries sent.")
     for name in done.ended:
         click.echo(f"Ended, its process had died: {name}")
+    if done.used:
+        click.echo(f"Left alone, as their processes live: {done.used} runs.")
     for reason in done.refused:
         click.echo(f"Refused by the store: {reason}", err=True)
+    if done.refused:
+        raise SystemExit(StoreError.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id
+from pti_pipeline.tracking.store import EXPERIMENT, FINAL, answering, connect, experiment_id
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ def get_run(run_id: str) -> Found:
     hint = "copy a run id from the MLflow UI"
     if not re.fullmatch(r"[0-9a-fA-F]{32}", run_id):
         raise UsageError("E210", f"'{run_id}' is no run id", hint)
-    try:
-        with answering():
+    with answering():
+        try:
             run = client.get_run(run_id)
-    except MlflowException:
-        raise UsageError("E210", f"no run '{run_id}' in this store", hint) from None
+        except MlflowException as error:
+            if error.error_code not in FINAL:
+                raise
+            raise UsageError("E210", f"no run '{run_id}' in this store", hint) from None
     if run.info.lifecycle_stage == "deleted":
         raise UsageError("E210", f"run '{run_id}' was deleted", "restore it, or use another")
     return _found(run)
@@ -55,8 +57,11 @@ def find_runs(**tags: str) -> list[Found]:
 
 
 def open_ones() -> list[Found]:
-    """Runs of ours that have not ended, or whose process died."""
-    return [run for run in _search("attributes.status = 'RUNNING'") if "pti.step" in run.tags]
+    """Runs of ours in any experiment that have not ended, or whose process died."""
+    with answering():
+        places = [each.experiment_id for each in connect().search_experiments()]
+    words = "attributes.status = 'RUNNING'"
+    return [run for run in _search(words, places) if "pti.step" in run.tags]
 
 
 def members(run: Found) -> list[Found]:
@@ -84,13 +89,13 @@ def fetch(run: Found, path: str, folder: Path) -> Path:
         ) from error
 
 
-def _search(words: str) -> list[Found]:
+def _search(words: str, places: Sequence[str] = ()) -> list[Found]:
     """All runs that a filter in MLflow's words lets through, the oldest first."""
     client, found, page = connect(), list[Found](), None
     with answering():
-        place = [experiment_id(client, EXPERIMENT)]
+        ids, order = [*places] or [experiment_id(client, EXPERIMENT)], ["start_time ASC"]
         while page != "":
-            few = client.search_runs(place, words, order_by=["start_time ASC"], page_token=page)
+            few = client.search_runs(ids, words, order_by=order, page_token=page)
             found += map(_found, few)
             page = few.token or ""
     return found

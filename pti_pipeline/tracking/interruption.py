@@ -4,52 +4,45 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+STOPPING = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+"""Ctrl-C, a request to end, and a terminal that is gone."""
 
 
 class Interruption:
-    """Handler of stopping signals: raises where that is safe, once.
+    """Handler of stopping signals: raises where that is safe.
 
     Attributes
     ----------
+    holds : int
+        While it is above 0, signals wait. It is raised by hand, ``holds += 1``, as a call is where
+        signals come in, and lowered by :meth:`lower`.
     obeyed : bool
-        Whether a run has seen it and is being ended; later signals then change nothing. One that
-        comes while a destructor runs is lost with it: whoever sends signals sends them again.
+        Whether a run has seen one and is being ended: then no further request to end changes
+        anything. One that comes while a destructor runs is lost with it: whoever sends signals
+        sends them again.
     """
 
     def __init__(self) -> None:
-        self.obeyed = False
-        self._held, self._came = 0, 0
+        self.holds, self.obeyed, self._came = 0, False, 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise ``KeyboardInterrupt`` or ``SystemExit(143)``, at once or when no longer held."""
-        if self.obeyed and number == signal.SIGTERM:
+        """Raise ``KeyboardInterrupt`` or ``SystemExit(128 + number)``, now or when it is safe."""
+        if self.obeyed and number != signal.SIGINT:
             return
         self._came = number
-        if not self._held:
+        if not self.holds:
             self._raise()
 
-    @contextmanager
-    def held(self) -> Iterator[Callable[[], None]]:
-        """Let signals wait while this lasts, or until the function that it gives is called."""
-        self._held += 1
-        waiting = True
-
-        def release() -> None:
-            nonlocal waiting
-            self._held -= waiting
-            waiting = False
-            if self._came and not self._held:
-                self._raise()
-
-        try:
-            yield release
-        finally:
-            release()
+    def lower(self) -> None:
+        """Hold signals once less; one that came is raised when nothing holds it any more."""
+        self.holds -= 1
+        if self._came and not self.holds:
+            self._raise()
 
     def _raise(self) -> None:
         number, self._came = self._came, 0
@@ -60,18 +53,23 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Take stopping signals while this lasts: the outermost one's handler serves those inside.
 
-    Only the main thread can; elsewhere, and where signals are ignored, nothing changes.
+    Only the main thread can; elsewhere, and where signals are ignored, nothing changes. Signals
+    are held at the beginning.
     """
     there = signal.getsignal(signal.SIGTERM)
-    if isinstance(there, Interruption) or threading.current_thread() is not threading.main_thread():
-        yield there if isinstance(there, Interruption) else Interruption()
-        return
-    handler = Interruption()
-    before = {n: signal.getsignal(n) for n in STOPPING if signal.getsignal(n) != signal.SIG_IGN}
+    inside = isinstance(there, Interruption)
+    handler = there if isinstance(there, Interruption) else Interruption()
+    level, before = handler.holds, {}
+    handler.holds += 1
+    if not inside and threading.current_thread() is threading.main_thread():
+        known = {number: signal.getsignal(number) for number in STOPPING}
+        before = {n: other for n, other in known.items() if other not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
     try:
-        for number in before:
-            signal.signal(number, handler)
         yield handler
     finally:
+        handler.holds = level + 1  # whatever happened inside
         for number, other in before.items():
             signal.signal(number, other)
+        handler.lower()

@@ -9,6 +9,7 @@ import json
 import os
 from binascii import crc32
 from collections.abc import Iterator, Mapping
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,23 @@ Entry = Mapping[str, Any]
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add an entry, in one write: who reads meanwhile sees all of it or none."""
+    """Add an entry, in one write: who reads meanwhile sees all of it or none.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the file is then as it was.
+    """
     text = json.dumps(entry, separators=(",", ":")).encode()
     line = b"%08x %s\n" % (crc32(text), text)
     with path.open("ab", buffering=0) as file:
-        file.write(line)
+        start = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(ENOSPC, os.strerror(ENOSPC), str(path))
+        except OSError:
+            file.truncate(start)  # the next line would continue this one
+            raise
 
 
 def read(path: Path, start: int = 0) -> Iterator[tuple[Entry, int]]:

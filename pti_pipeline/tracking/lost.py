@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from filelock import Timeout
 from mlflow import MlflowClient
 
+from pti_pipeline.errors import UsageError
 from pti_pipeline.tracking.find import Found, get_run, open_ones
-from pti_pipeline.tracking.outbox import Outbox, left_outboxes, outbox_root
+from pti_pipeline.tracking.outbox import Outbox, left_ones, outbox_root, take
 from pti_pipeline.tracking.sender import HEARTBEAT
-from pti_pipeline.tracking.sending import deliver
+from pti_pipeline.tracking.sending import LOST, deliver
 from pti_pipeline.tracking.store import answering, connect, store_uri
 from pti_pipeline.tracking.write import add_tags
 
@@ -22,11 +22,33 @@ DEAD = 300
 
 @dataclass(frozen=True)
 class Synced:
-    """What a synchronisation did: entries sent, names of runs ended, and what was refused."""
+    """What a synchronisation did.
+
+    Attributes
+    ----------
+    entries : int
+        That were sent.
+    ended : tuple of str
+        Names of the runs that were left open.
+    refused : tuple of str
+        Why the store did not take some entries.
+    used : int
+        Outboxes of processes that live.
+    """
 
     entries: int = 0
     ended: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    used: int = 0
+
+    def __add__(self, other: Synced) -> Synced:
+        """What both did."""
+        return Synced(
+            self.entries + other.entries,
+            self.ended + other.ended,
+            self.refused + other.refused,
+            self.used + other.used,
+        )
 
 
 def sync() -> Synced:
@@ -40,13 +62,13 @@ def sync() -> Synced:
     StoreError
         If the store does not answer; what was not sent still waits.
     """
-    client, done = connect(), Synced()
+    client, root, done = connect(), outbox_root(store_uri()), Synced()
     with answering():
-        for box in left_outboxes(outbox_root(store_uri())):
-            done = _cleared(client, box, done)
-        silent = [run for run in open_ones() if _silent(run) and not _in_use(run)]
-        names = end_lost(silent)
-    return replace(done, ended=(*done.ended, *names))
+        for run_id in left_ones(root):
+            box = take(root, run_id)
+            done += _clear(client, box) if box else Synced(used=1)
+    silent = [run for run in open_ones() if _silent(run) and run.id not in left_ones(root)]
+    return done + Synced(ended=tuple(end_lost(silent)))
 
 
 def end_lost(runs: Iterable[Found]) -> list[str]:
@@ -57,48 +79,39 @@ def end_lost(runs: Iterable[Found]) -> list[str]:
     list of str
         Their names.
     """
-    client = connect()
-    ended: list[str] = []
-    root = outbox_root(store_uri())
-    for run in runs:
-        if run.status == "RUNNING":
-            if (root / run.id).is_dir():
-                ended += _cleared(client, Outbox(root, run.id), Synced()).ended
-            else:
-                ended.append(_end(client, run))
+    client, root, ended = connect(), outbox_root(store_uri()), list[str]()
+    with answering():
+        for run in runs:
+            box = take(root, run.id)
+            ended += _clear(client, box).ended if box else _end(client, run.id)
     return ended
 
 
-def _cleared(client: MlflowClient, box: Outbox, done: Synced) -> Synced:
-    """Send all of an outbox, and end its run if that was left open."""
+def _clear(client: MlflowClient, box: Outbox) -> Synced:
+    """Send all of an outbox, once more what was refused, and end its run if that was left open."""
     try:
+        box.retry()
         entries = sum(1 for _ in box.waiting())
         deliver(client, box)
         ended, refused = box.ends, tuple(box.refused)
     finally:
         box.close()
-    names = () if ended or refused else (_end(client, get_run(box.run_id)),)
-    return Synced(done.entries + entries, done.ended + names, done.refused + refused)
+    return Synced(entries, () if ended else _end(client, box.run_id), refused)
 
 
-def _end(client: MlflowClient, run: Found) -> str:
-    add_tags(run, {"pti.error_code": "E905", "pti.error": "its process died"})
+def _end(client: MlflowClient, run_id: str) -> tuple[str, ...]:
+    """End a run that still counts as running; return its name."""
+    try:
+        run = get_run(run_id)
+    except UsageError:  # it was deleted
+        return ()
+    if run.status != "RUNNING":
+        return ()
+    add_tags(run, dict(zip(LOST, ("E905", "its process died"), strict=True)))
     client.set_terminated(run.id, "FAILED")
-    return run.name
+    return (run.name,)
 
 
 def _silent(run: Found) -> bool:
     beat = run.tags.get(HEARTBEAT, "")
     return beat.isdigit() and time.time() - int(beat) > DEAD
-
-
-def _in_use(run: Found) -> bool:
-    """Whether a process of this machine writes the run."""
-    root = outbox_root(store_uri())
-    if not (root / run.id).is_dir():
-        return False
-    try:
-        Outbox(root, run.id).close()
-    except Timeout:
-        return True
-    return False

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pti_pipeline.errors import StoreError
 from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared
 from pti_pipeline.tracking.run import Run
-from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.runs import opened
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
@@ -85,11 +86,14 @@ def open_runs(
     own: bool,
 ) -> Iterator[list[Run]]:
     """Open one run for each experiment; they end together. See :func:`open_run`."""
+    trouble: list[StoreError] = []
     with ExitStack() as stack:
         yield [
-            stack.enter_context(open_run(*facts, own))
+            stack.enter_context(opened(*facts, own, trouble))
             for facts in zip(names, params, tags, strict=True)
         ]
+    for error in trouble:
+        raise error
 
 
 def recorded(runs: Sequence[Run], moments: Iterable[Moment], course: Course) -> Iterator[Moment]:

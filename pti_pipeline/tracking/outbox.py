@@ -6,14 +6,24 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from pti_pipeline.errors import ResourceError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class UnsendableError(Exception):
+    """What an entry asks for can't be sent, however often it is tried."""
 
 
 class Outbox:
@@ -24,31 +34,56 @@ class Outbox:
     run_id : str
         Of the run that writes it.
     folder : Path
+    open : bool
+        Until :meth:`close`: then it may be another process's.
 
     Raises
     ------
     filelock.Timeout
         If another process has it.
+    OSError
+        If it can't be written.
     """
 
     def __init__(self, root: Path, run_id: str) -> None:
-        self.run_id, self.folder = run_id, root / run_id
+        self.run_id, self.folder, self.open = run_id, root / run_id, True
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / "lock", timeout=0)
+        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
         self._lock.acquire()
         self._journal, self._mark = self.folder / "journal.jsonl", self.folder / "sent"
+        self._refused = self.folder / "refused.jsonl"
+        self._journal.touch()
         journal.mend(self._journal)
-        self._sent = int(self._mark.read_text()) if self._mark.is_file() else 0
+        self._sent = min(_number(self._mark), self._journal.stat().st_size)
 
     def put(self, kind: str, value: Any, to: str = "") -> None:
-        """Add something to be sent to a run, its own by default."""
-        journal.append(self._journal, {"kind": kind, "to": to or self.run_id, "value": value})
+        """Add something to be sent to a run, its own by default.
+
+        Raises
+        ------
+        ResourceError
+            If the disk is full.
+        """
+        with self.writing():
+            journal.append(self._journal, {"kind": kind, "to": to or self.run_id, "value": value})
 
     def new_file(self, name: str) -> Path:
         """Return the path of a file to be written, by itself in its folder."""
         folder = self.folder / "files" / uuid4().hex
         folder.mkdir(parents=True)
         return folder / name
+
+    def file(self, name: str) -> Path:
+        """Return a file that an entry names, as long as that is one of this folder's.
+
+        Raises
+        ------
+        UnsendableError
+        """
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve() / "files") or not path.exists():
+            raise UnsendableError(f"there is no file '{name}' in {self.folder}")
+        return path
 
     def waiting(self) -> Iterator[tuple[Entry, int]]:
         """What is still to be sent, each with the mark that says it was."""
@@ -63,12 +98,18 @@ class Outbox:
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """Set aside what the store will never take."""
-        journal.append(self.folder / "refused.jsonl", {**entry, "reason": reason})
+        journal.append(self._refused, {**entry, "reason": reason})
 
     @property
     def refused(self) -> list[str]:
         """Why the store did not take something; empty if it took all."""
-        return [entry["reason"] for entry, _ in journal.read(self.folder / "refused.jsonl")]
+        return [entry["reason"] for entry, _ in journal.read(self._refused)]
+
+    def retry(self) -> None:
+        """Let what was refused wait again: the store may have changed its mind."""
+        for entry, _ in journal.read(self._refused):
+            self.put(entry["kind"], entry["value"], entry["to"])
+        self._refused.unlink(missing_ok=True)
 
     @property
     def ends(self) -> bool:
@@ -77,24 +118,57 @@ class Outbox:
 
     def close(self) -> None:
         """Let it go; what was sent to its end, and was not refused, is removed."""
+        if not self.open:
+            return
+        self.open = False
         done = next(self.waiting(), None) is None and not self.refused
+        if done:  # before others may have it: without a journal it is nothing that was left
+            self._journal.unlink(missing_ok=True)
         self._lock.release()
         if done:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell in one line that the disk does not take it."""
+        try:
+            yield
+        except OSError as error:
+            what = f"what is logged can't be kept in {self.folder} ({error})"
+            raise ResourceError("E605", what, "free some space there") from error
 
 
 def outbox_root(uri: str) -> Path:
     """Folder of a store's outboxes: beside a SQLite database, else in the home folder."""
     if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
+        database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
         return database.parent / ".pti" / "outbox" / database.name
-    return Path.home() / ".pti" / "outbox" / re.sub(r"[^\w.-]+", "-", uri)
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # no password
+    place = f"{parts.scheme}://{host}{parts.path.rstrip('/')}?{parts.query}"
+    name = re.sub(r"[^\w.-]+", "-", host) or "store"
+    return Path.home() / ".pti" / "outbox" / f"{name}-{sha256(place.encode()).hexdigest()[:12]}"
 
 
-def left_outboxes(root: Path) -> Iterator[Outbox]:
-    """Outboxes whose process is gone, one at a time; those in use are passed over."""
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        try:
-            yield Outbox(root, folder.name)
-        except Timeout:
-            continue
+def left_ones(root: Path) -> list[str]:
+    """Run ids that have outboxes, be they in use or left by processes that died."""
+    found = [path.parent.name for path in sorted(root.glob("*/journal.jsonl"))]
+    return [name for name in found if RUN_ID.fullmatch(name)]
+
+
+def take(root: Path, run_id: str) -> Outbox | None:
+    """Take an outbox that was left; None if there is none, or it is in use."""
+    if not (root / run_id / "journal.jsonl").is_file():
+        return None
+    try:
+        return Outbox(root, run_id)
+    except (Timeout, OSError):
+        return None
+
+
+def _number(path: Path) -> int:
+    """Read a mark; what can't be read is 0, as sending again does no harm."""
+    try:
+        return max(0, int(path.read_text()))
+    except (OSError, ValueError):
+        return 0

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,29 +60,33 @@ class Run:
 
     def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
         """Log a picture, (H, W, 3), to the image grid under ``key``."""
-        path = self._post.box.new_file("image.png")
-        Image.fromarray(picture).save(path)
+        with self._post.box.writing():
+            path = self._post.box.new_file("image.png")
+            Image.fromarray(picture).save(path)
         self._put_file("image", path, {"key": key, "step": step, "time": _now()})
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as artifact ``path``."""
-        file = self._post.box.new_file(Path(path).name)
-        figure.savefig(file)
+        with self._post.box.writing():
+            file = self._post.box.new_file(PurePosixPath(path).name)
+            figure.savefig(file)
         self._put_file("artifact", file, {"folder": _parent(path)})
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text file as artifact ``path``."""
-        file = self._post.box.new_file(Path(path).name)
-        file.write_text(text, encoding="utf-8")
+        with self._post.box.writing():
+            file = self._post.box.new_file(PurePosixPath(path).name)
+            file.write_text(text, encoding="utf-8")
         self._put_file("artifact", file, {"folder": _parent(path)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder's files, under ``folder``."""
-        kept = self._post.box.new_file(path.name)
-        if path.is_dir():
-            shutil.copytree(path, kept)
-        else:
-            shutil.copyfile(path, kept)
+        with self._post.box.writing():
+            kept = self._post.box.new_file(path.name)
+            if path.is_dir():
+                shutil.copytree(path, kept)
+            else:
+                shutil.copyfile(path, kept)
         self._put_file("artifact", kept, {"folder": folder})
 
     def end(self, status: str) -> None:
@@ -91,7 +95,7 @@ class Run:
         self._put("end", {"status": status, "time": _now()})
 
     def _put_file(self, kind: str, path: Path, value: dict[str, object]) -> None:
-        self._put(kind, {"file": str(path.relative_to(self._post.box.folder)), **value})
+        self._put(kind, {"file": path.relative_to(self._post.box.folder).as_posix(), **value})
 
     def _put(self, kind: str, value: object, to: str = "") -> None:
         if value:
@@ -106,7 +110,8 @@ def _rows(values: Mapping[str, float], step: int) -> list[list[object]]:
 
 
 def _words(values: Mapping[str, object]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}
+    """Values as text; without NUL, which PostgreSQL does not take."""
+    return {key: str(value).replace("\0", "") for key, value in values.items()}
 
 
 def _now() -> int:
@@ -114,5 +119,5 @@ def _now() -> int:
 
 
 def _parent(path: str) -> str | None:
-    folder = str(Path(path).parent)
+    folder = str(PurePosixPath(path).parent)
     return None if folder == "." else folder

@@ -14,11 +14,11 @@ from filelock import Timeout
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from pti_pipeline.errors import LockedError, PtiError, StoreError
-from pti_pipeline.tracking.interruption import interruptible
+from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError
+from pti_pipeline.tracking.interruption import Interruption, interruptible
 from pti_pipeline.tracking.outbox import Outbox, outbox_root
 from pti_pipeline.tracking.run import Run
-from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, sender
+from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, Post, sender
 from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id, store_uri
 
 GRACE = 5.0
@@ -47,14 +47,33 @@ def open_run(
         FINISHED at the end; FAILED after an exception, with its code and text as tags; KILLED
         after Ctrl-C or a termination signal.
     """
-    client = connect()
+    trouble: list[StoreError] = []
+    with opened(name, params, tags, own, trouble) as run:
+        yield run
+    for error in trouble:
+        raise error
+
+
+@contextmanager
+def opened(
+    name: str,
+    params: Mapping[str, object],
+    tags: Mapping[str, object],
+    own: bool,
+    trouble: list[StoreError],
+) -> Iterator[Run]:
+    """Open a run as :func:`open_run` does; what the store has not taken is put into ``trouble``.
+
+    It is for several runs that end together: the store's trouble is no error of the others.
+    """
     status = "FAILED"
-    with interruptible() as interruption, interruption.held() as release:
+    with interruptible() as interruption:
+        client = connect()  # not to be interrupted either: that leaves SQLite locked
         run_id = _take(client, name, tags, own)
-        post = sender().open(_outbox(run_id), client)
+        post = sender().open(_outbox(client, run_id), client)
         run = Run(post)
         try:
-            release()  # not before: a run that was made and is not known here would stay open
+            interruption.lower()  # not before: a run that is not known here would stay open
             run.log_params(params)
             yield run
             status = "FINISHED"
@@ -66,38 +85,58 @@ def open_run(
             run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
             raise
         finally:
+            interruption.holds += 1
             done = False
             try:
-                with interruption.held():
-                    run.end(status)
-                    done = sender().drain(post, GRACE)
-                done = done or sender().drain(post, PATIENCE)
+                run.end(status)
+                done = sender().drain(post, GRACE) or _waited(post, interruption)
+            except ResourceError:  # the journal can't take it; the store may
+                client.set_terminated(run_id, "FAILED")
+                raise
             finally:
                 sender().close(post)
-                _tell(post.box, done)
+                left = _left(post.box, done)
+                if status == "FINISHED":
+                    trouble += left
+                else:
+                    for each in left:
+                        print(each, file=sys.stderr)
 
 
-def _outbox(run_id: str) -> Outbox:
+def _waited(post: Post, interruption: Interruption) -> bool:
+    """Wait for a store that does not answer, unless one is told to stop."""
+    interruption.lower()
+    try:
+        done = sender().drain(post, PATIENCE)
+    finally:
+        interruption.holds += 1
+    if not done:
+        sender().give_up()
+    return done
+
+
+def _outbox(client: MlflowClient, run_id: str) -> Outbox:
+    """Make a run's outbox; without one it ends here."""
     try:
         return Outbox(outbox_root(store_uri()), run_id)
     except Timeout:
         what = f"run {run_id} is being written by another process"
         raise LockedError("E701", what, "wait for its end, or start a run of its own") from None
+    except OSError as error:
+        client.set_terminated(run_id, "FAILED")
+        what = f"what is logged can't be kept on disk ({error})"
+        raise ResourceError("E605", what, "free some space there, or make it writable") from error
 
 
-def _tell(box: Outbox, done: bool) -> None:
-    """Tell what the store has not taken: as an error, unless there is one already."""
-    if done and not box.refused:
-        return
-    if done:
-        what = f"the tracking store refused a part of run {box.run_id} ({box.refused[0][:120]})"
-        error = StoreError("E503", what, f"what was refused is in {box.folder}")
-    else:
+def _left(box: Outbox, done: bool) -> list[StoreError]:
+    """What the store has not taken, as an error; none if it has all."""
+    if not done:
         what = f"the tracking store does not answer: what was logged waits in {box.folder}"
-        error = StoreError("E502", what, "when it is back, run pti sync with the same store")
-    if sys.exc_info()[0] is None:
-        raise error
-    print(error, file=sys.stderr)
+        return [StoreError("E502", what, "when it is back, run pti sync with the same store")]
+    if box.refused:
+        what = f"the tracking store refused a part of run {box.run_id} ({box.refused[0][:120]})"
+        return [StoreError("E503", what, f"what was refused is in {box.folder}")]
+    return []
 
 
 def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool) -> str:

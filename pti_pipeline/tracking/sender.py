@@ -6,7 +6,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
@@ -14,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from pti_pipeline.tracking.outbox import Outbox
 from pti_pipeline.tracking.sending import deliver
+from pti_pipeline.tracking.store import FINAL
 
 BEAT = 60.0
 """Seconds between two signs of life of a run."""
@@ -22,14 +26,13 @@ LONGEST = 30.0
 PATIENCE = 60.0
 """Seconds that the end of a run waits for a store that does not answer."""
 HEARTBEAT = "pti.heartbeat"
-TROUBLE = (MlflowException, OSError)
 
 
 @dataclass(eq=False)
 class Post:
-    """A run's outbox, the store it goes to, and how far its sending is.
+    """A run's outbox, and the store it goes to.
 
-    Who holds ``lock`` closes the outbox, once ``closing`` is set.
+    Who has ``lock`` may use the outbox, as long as that is open; it closes it once ``closing``.
     """
 
     box: Outbox
@@ -40,18 +43,21 @@ class Post:
 
 
 class Sender:
-    """One thread for all of a process's runs; it is there as long as one of them is open."""
+    """One thread for all of a process's runs; it is there as long as one of them is open.
+
+    What a training calls takes no lock that an interruption could leave taken.
+    """
 
     def __init__(self) -> None:
         self._posts: list[Post] = []
-        self._changed = threading.Condition()
+        self._guard, self._news = threading.Lock(), SimpleQueue[None]()
         self._thread: threading.Thread | None = None
-        self._news, self._down, self._gave_up = 0, False, False
+        self._down, self._gave_up = False, False
 
     def open(self, box: Outbox, client: MlflowClient) -> Post:
-        """Begin to send what is put into an outbox."""
+        """Begin to send what is put into an outbox. Not to be interrupted."""
         post = Post(box, client)
-        with self._changed:
+        with self._guard:
             self._posts.append(post)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="pti-sender", daemon=True)
@@ -60,75 +66,92 @@ class Sender:
 
     def notify(self) -> None:
         """Say that there is something to be sent."""
-        with self._changed:
-            self._news += 1
-            self._changed.notify_all()
+        self._news.put(None)
 
     def drain(self, post: Post, seconds: float) -> bool:
         """Wait until all was sent, at most some seconds; return whether it was."""
         deadline = time.monotonic() + seconds
-        with self._changed:
-            while waiting := next(post.box.waiting(), None) is not None:
-                left = deadline - time.monotonic()
-                if left <= 0 or (self._gave_up and self._down):
-                    break
-                self._changed.wait(min(left, 0.5))
-            self._gave_up = waiting and seconds >= PATIENCE
-        return not waiting
+        while (waiting := next(post.box.waiting(), None)) is not None:
+            if time.monotonic() > deadline or self._gave_up:
+                break
+            time.sleep(0.02)
+        return waiting is None
+
+    def give_up(self) -> None:
+        """Wait for the store no more, for any run, until it answers again."""
+        self._gave_up = True
 
     def close(self, post: Post) -> None:
-        """Send no more of an outbox; the last one's end is the thread's."""
-        with self._changed:
+        """Send no more of an outbox; the last one's end is the thread's. Not to be interrupted."""
+        with self._guard:
             self._posts.remove(post)
-            self._changed.notify_all()
         post.closing = True
         if post.lock.acquire(timeout=1):  # else the thread is in a call, and closes it thereafter
-            post.box.close()
-            post.lock.release()
+            try:
+                post.box.close()
+            finally:
+                post.lock.release()
+        self.notify()
 
     def _work(self) -> None:
-        seen, pause = -1, 0.0
+        pause = 0.0
         while True:
-            with self._changed:
-                if not self._posts:
+            with self._guard:
+                posts = list(self._posts)
+                if not posts:
                     self._thread, self._down, self._gave_up = None, False, False
                     return
-                if pause:
-                    self._changed.wait_for(lambda: not self._posts, pause)
-                elif seen == self._news:
-                    self._changed.wait(BEAT / 4)
-                seen, posts = self._news, list(self._posts)
-            try:
-                for post in posts:
-                    self._serve(post)
-                self._told(down=False)
-                pause = 0.0
-            except TROUBLE as error:
-                self._told(down=True, error=error)
-                pause = min(2 * pause or 1.0, LONGEST)
-            with self._changed:
-                self._changed.notify_all()
+            trouble = [error for post in posts if (error := self._served(post))]
+            self._tell(trouble)
+            pause = min(2 * pause or 1.0, LONGEST) if trouble else 0.0
+            self._rest(pause)
 
-    def _serve(self, post: Post) -> None:
+    def _rest(self, pause: float) -> None:
+        """Wait until there is news; after trouble, whatever is new, for some time."""
+        until = time.monotonic() + (pause or BEAT / 4)
+        while (left := until - time.monotonic()) > 0 and self._posts:
+            with suppress(Empty):
+                self._news.get(timeout=min(left, 1.0))
+                if not pause:
+                    break
+        while not self._news.empty():
+            self._news.get()
+
+    def _served(self, post: Post) -> Exception | None:
+        """Send all of a run; return what kept from it: one run's trouble is not the others'."""
         with post.lock:
+            if not post.box.open:
+                return None
             try:
+                self._beat(post)
                 deliver(post.client, post.box)
+            except Exception as error:  # of any kind: were the thread to die, all runs would wait
+                return error
             finally:
                 if post.closing:
                     post.box.close()
-        now = time.monotonic()
-        if now - post.beat >= BEAT:
-            beat = RunTag(HEARTBEAT, str(int(time.time())))
-            post.client.log_batch(post.box.run_id, tags=[beat])
-            post.beat = now
+        return None
 
-    def _told(self, down: bool, error: BaseException | None = None) -> None:
-        if down and not self._down:
-            what = str(error).splitlines()[0][:120]
+    def _beat(self, post: Post) -> None:
+        now = time.monotonic()
+        if now - post.beat < BEAT:
+            return
+        beat = RunTag(HEARTBEAT, str(int(time.time())))
+        try:
+            post.client.log_batch(post.box.run_id, tags=[beat], synchronous=True)
+        except MlflowException as error:
+            if error.error_code not in FINAL:
+                raise  # else it was deleted, and nobody looks for its life
+        post.beat = now
+
+    def _tell(self, trouble: Sequence[Exception]) -> None:
+        if trouble and not self._down:
+            what = str(trouble[0]).splitlines()[0][:120]
             print(f"The tracking store does not answer, training goes on ({what})", file=sys.stderr)
-        elif self._down and not down:
-            print("The tracking store answers again: nothing was lost", file=sys.stderr)
-        self._down = down
+        elif self._down and not trouble:
+            print("The tracking store answers again", file=sys.stderr)
+            self._gave_up = False
+        self._down = bool(trouble)
 
 
 _senders: dict[int, Sender] = {}
@@ -136,4 +159,7 @@ _senders: dict[int, Sender] = {}
 
 def sender() -> Sender:
     """Return this process's sender; a fork of a process that has one has its own."""
-    return _senders.setdefault(os.getpid(), Sender())
+    process = os.getpid()
+    if process not in _senders:
+        _senders[process] = Sender()
+    return _senders[process]

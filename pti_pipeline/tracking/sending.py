@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pti_pipeline.tracking.journal import Entry
-from pti_pipeline.tracking.outbox import Outbox
+from pti_pipeline.tracking.outbox import Outbox, UnsendableError
 from pti_pipeline.tracking.store import FINAL
 
 BATCH = 1000
 """Metrics of one request: MLflow's own limit."""
+REFUSED = (400, 404, 413, 414, 422)
+"""Statuses of a server's, or a proxy's, answer to an upload that will not change."""
+MANY = ("metrics", "params", "tags")
+"""Kinds of entries that hold several values."""
+LOST = ("pti.error_code", "pti.error")
+"""Tags that a run was taken for dead with."""
 
 
 def deliver(client: MlflowClient, box: Outbox) -> None:
@@ -37,19 +42,34 @@ def deliver(client: MlflowClient, box: Outbox) -> None:
 
 
 def _send(client: MlflowClient, entry: Entry, box: Outbox) -> None:
-    """Send an entry; of metrics that are refused together, find those that are refused alone."""
-    value = entry["value"]
+    """Send an entry; of values that are refused together, find those that are refused alone."""
     try:
-        SENDERS[entry["kind"]](client, entry["to"], value, box.folder)
-    except (MlflowException, FileNotFoundError) as error:
-        if getattr(error, "error_code", FINAL[0]) not in FINAL:
+        SENDERS.get(entry["kind"], _unknown)(client, entry["to"], entry["value"], box)
+    except (MlflowException, OSError, UnsendableError) as error:
+        if not _final(error):
             raise
-        if entry["kind"] == "metrics" and len(value) > 1:
-            half = len(value) // 2
-            for part in (value[:half], value[half:]):
-                _send(client, {**entry, "value": part}, box)
-        else:
-            box.refuse(entry, str(error).splitlines()[0])
+        halves = _halves(entry["value"]) if entry["kind"] in MANY else []
+        for half in halves:
+            _send(client, {**entry, "value": half}, box)
+        if not halves:
+            box.refuse(entry, (str(error).splitlines() or [repr(error)])[0])
+
+
+def _final(error: Exception) -> bool:
+    """Whether asking again will not change the answer."""
+    if isinstance(error, MlflowException):
+        return error.error_code in FINAL
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status in REFUSED or isinstance(error, UnsendableError | UnidentifiedImageError)
+
+
+def _halves(value: Any) -> list[Any]:
+    """Two parts of several values, a list's or a mapping's; none of a single one."""
+    if len(value) < 2:
+        return []
+    if isinstance(value, list):
+        return [value[: len(value) // 2], value[len(value) // 2 :]]
+    return [dict(part) for part in _halves(list(value.items()))]
 
 
 def _joined(waiting: Iterable[tuple[Entry, int]]) -> Iterator[tuple[Entry, int]]:
@@ -61,50 +81,56 @@ def _joined(waiting: Iterable[tuple[Entry, int]]) -> Iterator[tuple[Entry, int]]
         rows: list[Any] = []
         mark = 0
         for entry, end in group:
-            if len(rows) + len(entry["value"]) > BATCH:
+            if rows and len(rows) + len(entry["value"]) > BATCH:
                 yield {"kind": kind, "to": to, "value": rows}, mark
                 rows = []
             rows, mark = [*rows, *entry["value"]], end
         yield {"kind": kind, "to": to, "value": rows}, mark
 
 
-def _metrics(client: MlflowClient, run_id: str, rows: Any, folder: Path) -> None:
-    client.log_batch(run_id, metrics=[Metric(*row) for row in rows])
+def _metrics(client: MlflowClient, run_id: str, rows: Any, box: Outbox) -> None:
+    client.log_batch(run_id, metrics=[Metric(*row) for row in rows], synchronous=True)
 
 
-def _params(client: MlflowClient, run_id: str, values: Mapping[str, str], folder: Path) -> None:
+def _params(client: MlflowClient, run_id: str, values: Mapping[str, str], box: Outbox) -> None:
     """Log parameters that the run does not have yet: ``mlflow run`` logs its own, as typed."""
     there = client.get_run(run_id).data.params
     new = [Param(*item) for item in values.items() if item[0] not in there]
     if new:
-        client.log_batch(run_id, params=new)
+        client.log_batch(run_id, params=new, synchronous=True)
 
 
-def _tags(client: MlflowClient, run_id: str, values: Mapping[str, str], folder: Path) -> None:
-    client.log_batch(run_id, tags=[RunTag(*item) for item in values.items()])
+def _tags(client: MlflowClient, run_id: str, values: Mapping[str, str], box: Outbox) -> None:
+    client.log_batch(run_id, tags=[RunTag(*item) for item in values.items()], synchronous=True)
 
 
-def _image(client: MlflowClient, run_id: str, value: Mapping[str, Any], folder: Path) -> None:
-    path = folder / value["file"]
-    with Image.open(path) as picture:
-        client.log_image(
-            run_id, picture, key=value["key"], step=value["step"], timestamp=value["time"]
-        )
+def _image(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    key, step, time = value["key"], value["step"], value["time"]
+    with Image.open(box.file(value["file"])) as picture:
+        client.log_image(run_id, picture, None, key, step, time, synchronous=True)
 
 
-def _artifact(client: MlflowClient, run_id: str, value: Mapping[str, Any], folder: Path) -> None:
-    path = folder / value["file"]
+def _artifact(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    path = box.file(value["file"])
     if path.is_dir():
         client.log_artifacts(run_id, str(path), value["folder"])
     else:
         client.log_artifact(run_id, str(path), value["folder"])
 
 
-def _end(client: MlflowClient, run_id: str, value: Mapping[str, Any], folder: Path) -> None:
+def _end(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    """End a run; if it was taken for dead meanwhile, it was not."""
+    if client.get_run(run_id).data.tags.get(LOST[0]) == "E905":
+        for tag in LOST:
+            client.delete_tag(run_id, tag)
     client.set_terminated(run_id, value["status"], value["time"])
 
 
-SENDERS: Mapping[str, Callable[[MlflowClient, str, Any, Path], None]] = {
+def _unknown(client: MlflowClient, run_id: str, value: Any, box: Outbox) -> None:
+    raise UnsendableError("this version of pti can't send it")
+
+
+SENDERS: Mapping[str, Callable[[MlflowClient, str, Any, Outbox], None]] = {
     "metrics": _metrics,
     "params": _params,
     "tags": _tags,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from filelock import FileLock
@@ -17,11 +23,12 @@ EXPERIMENT = "pti"
 """Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
 KNOCK = 10.0
 """Seconds that a server has for its first answer."""
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Where databases listen, unless it is said."""
 DEFAULT = "sqlite:///mlflow.db"
 """Used unless ``MLFLOW_TRACKING_URI`` says otherwise; artifacts go to ``./mlruns``."""
 
 FINAL = (
-    "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
     "RESOURCE_ALREADY_EXISTS",
@@ -44,13 +51,17 @@ for key, value in {
 import mlflow  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-_uris: set[str] = set()
+# It logs a stack for each error that is raised too, and told in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+_opened: set[str] = set()
 
 
 def opened() -> bool:
     """Whether this process has opened a store: a fork of it would share its connections."""
-    return bool(_uris)
+    return bool(_opened)
 
 
 def connect() -> MlflowClient:
@@ -63,10 +74,9 @@ def connect() -> MlflowClient:
     """
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
-    _uris.add(uri)
+    _opened.add(uri)
     with answering():
-        if uri.startswith(("http://", "https://")):
-            _knock(uri)
+        _knock(uri)
         with _alone(uri):
             client = MlflowClient()
             client.search_experiments(max_results=1)
@@ -80,7 +90,7 @@ def store_uri() -> str:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Tell in one line that the store does not answer.
+    """Tell in one line that the store does not answer, or will not.
 
     Raises
     ------
@@ -88,28 +98,43 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, HTTPException, OSError, ValueError) as error:
+        why = str(error).splitlines()[0][:120]
         if getattr(error, "error_code", "") in FINAL:
-            raise
-        raise StoreError(
-            "E501",
-            f"the tracking store {store_uri()} does not answer "
-            f"({str(error).splitlines()[0][:120]})",
-            "start it, or unset MLFLOW_TRACKING_URI to use ./mlflow.db",
-        ) from error
+            what = f"the tracking store {_shown()} refuses ({why})"
+            raise StoreError("E504", what, "see what it says") from error
+        what = f"the tracking store {_shown()} does not answer ({why})"
+        hint = "start it, or unset MLFLOW_TRACKING_URI to use ./mlflow.db"
+        raise StoreError("E501", what, hint) from error
+
+
+def _shown() -> str:
+    """Where runs are kept, without a password."""
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", store_uri())
 
 
 def _knock(uri: str) -> None:
-    """Ask a server for any answer at all: MLflow's own requests wait for minutes."""
-    try:
-        urlopen(f"{uri.rstrip('/')}/health", timeout=KNOCK).close()
-    except HTTPError:  # an answer too
-        return
+    """Ask a server for any answer at all: MLflow itself tries for minutes.
+
+    Who it is, and who asks, is MLflow's business: certificates and passwords play no part.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        unchecked = ssl.create_default_context()
+        unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+        try:
+            health = f"{place.geturl().rstrip('/')}/health"
+            urlopen(health, timeout=KNOCK, context=unchecked).close()
+        except HTTPError:  # an answer too
+            return
+    elif parts.hostname and (port := parts.port or PORTS.get(parts.scheme.partition("+")[0])):
+        socket.create_connection((parts.hostname, port), KNOCK).close()
 
 
 def alone(purpose: str) -> AbstractContextManager[object]:
     """Let one process at a time do something, where the store is a database of this machine."""
-    return _alone(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT, f".{purpose}")
+    return _alone(store_uri(), f".{purpose}")
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -129,6 +154,6 @@ def _alone(uri: str, purpose: str = "") -> AbstractContextManager[object]:
     """Keep others out, e.g. while a database gets its tables: two makers break it for good."""
     if not uri.startswith("sqlite:///"):
         return nullcontext()
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}{purpose}.lock"))

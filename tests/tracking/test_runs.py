@@ -3,13 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from pti_pipeline.errors import DataError, StoreError, UsageError
+from pti_pipeline.errors import DataError, UsageError
 from pti_pipeline.tracking.find import find_runs, get_run, members
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.store import connect
@@ -54,7 +53,7 @@ def test_errors_end_the_run_failed_with_their_code(store):
     assert found.metrics == {"a": 1.0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_the_run_killed(store, number):
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
@@ -140,15 +139,6 @@ def test_four_processes_may_meet_on_a_fresh_store(store):
     ]
     results = [(p.communicate(timeout=120)[1], p.returncode) for p in processes]
     assert [code for _, code in results] == [0] * 4, results
-
-
-def test_a_dead_server_is_told_soon(store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    clock = time.monotonic()
-    with pytest.raises(StoreError, match=r"E501.*does not answer"):
-        connect()
-    assert time.monotonic() - clock < 30
 
 
 @pytest.mark.parametrize(

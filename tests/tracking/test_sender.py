@@ -1,11 +1,13 @@
 """No training waits for the store, and what it logs reaches the store however that behaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,12 @@ import pytest
 from mlflow import MlflowClient
 
 from pti_pipeline.cli import main
-from pti_pipeline.errors import LockedError, StoreError
+from pti_pipeline.errors import LockedError, ResourceError, StoreError
 from pti_pipeline.tracking import lost, runs, sender
 from pti_pipeline.tracking.find import find_runs, get_run
 from pti_pipeline.tracking.lost import sync
-from pti_pipeline.tracking.outbox import left_outboxes, outbox_root
+from pti_pipeline.tracking.members import open_runs
+from pti_pipeline.tracking.outbox import left_ones, outbox_root
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.store import connect, store_uri
 
@@ -111,23 +114,126 @@ def test_a_server_that_is_stopped_and_started_loses_nothing_and_doubles_nothing(
     assert told.count("does not answer") == 1 and told.count("answers again") == 1
 
 
-def test_what_a_server_missed_is_told_and_sent_later(server, impatient, capfd):
-    with pytest.raises(StoreError, match=r"E502.*pti sync"), open_run("r", {}, {}) as run:
-        log(run, range(100))
+AWAY = """
+import sys, time
+from pti_pipeline.tracking import runs, sender
+runs.GRACE = runs.PATIENCE = 1.0
+from pti_pipeline.cli import main
+from pti_pipeline.errors import StoreError
+from pti_pipeline.tracking.members import open_runs
+from pti_pipeline.tracking.runs import open_run
+try:
+    with open_run("r", {}, {"pti.step": "x"}) as run:
+        print(run.id, flush=True)
+        input()  # the server goes away
+        for step in range(200):
+            run.log_metrics({"a": step / 7}, step)
+            run.flush()
         run.log_text("words", "note.md")
-        time.sleep(0.5)
-        server.open.clear()
-        log(run, range(100, 200))
-    server.open.set()
-    wait_for_the_sender()
+except StoreError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_what_a_server_missed_is_told_and_sent_later(server, capfd):
+    words = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", AWAY], text=True, **words) as process:
+        run_id = process.stdout.readline().strip()
+        time.sleep(1)
+        server.stop()
+        told = process.communicate("\n", timeout=60)[1].splitlines()
+    assert re.match(r"error\[E502\]: .*pti sync", told[-1])
+    assert all("training goes on" in line for line in told[:-1]) and len(told) < 3
+    server.start()
+    assert get_run(run_id).status == "RUNNING"
     with pytest.raises(SystemExit) as ended:
         main(["sync"])
-    assert ended.value.code == 0 and " entries sent" in capfd.readouterr().out
-    assert points(run.id) == [(step, step / 7) for step in range(200)]
-    assert get_run(run.id).status == "FINISHED"
-    assert MlflowClient().list_artifacts(run.id)[0].path == "note.md"
-    assert list(left_outboxes(outbox_root(store_uri()))) == []
+    assert ended.value.code == 0
+    assert int(capfd.readouterr().out.split(" entries sent")[0]) == 202  # the end is one too
+    assert points(run_id) == [(step, step / 7) for step in range(200)]
+    assert get_run(run_id).status == "FINISHED"
+    assert MlflowClient().list_artifacts(run_id)[0].path == "note.md"
+    assert left_ones(outbox_root(store_uri())) == []
     assert sync() == lost.Synced()
+
+
+def test_the_store_s_trouble_is_waited_for_once_and_is_not_the_other_runs(server, impatient):
+    clock = time.monotonic()
+    tags = [{"pti.step": "x"}] * 6
+    with pytest.raises(StoreError, match="E502"), open_runs("abcdef", [{}] * 6, tags, False) as six:
+        server.stop()
+        for run in six:
+            log(run, range(10))
+    assert time.monotonic() - clock < 10
+    wait_for_the_sender()
+    server.start()
+    sync()
+    assert {get_run(run.id).status for run in six} == {"FINISHED"}
+
+
+def test_a_run_that_is_deleted_meanwhile_is_not_the_others_trouble(store, monkeypatch):
+    monkeypatch.setattr(sender, "BEAT", 0.1)
+    tags = [{"pti.step": "x"}] * 3
+    with pytest.raises(StoreError, match="E503"), open_runs("abc", [{}] * 3, tags, False) as three:
+        gone, *others = three
+        log(gone, range(3))
+        time.sleep(1)
+        MlflowClient().delete_run(gone.id)
+        for run in three:
+            log(run, range(3, 9))
+        time.sleep(1)
+    for run in others:
+        assert len(points(run.id)) == 6 and get_run(run.id).status == "FINISHED"
+    assert sync().refused  # told again, as long as it is there
+
+
+def test_sync_does_not_end_a_run_that_ends_meanwhile(store, monkeypatch):
+    """The outbox that it has found goes away before it is taken."""
+    found = lost.left_ones
+
+    def late(root):
+        names = found(root)
+        stack.close()
+        return names
+
+    with ExitStack() as stack:
+        run = stack.enter_context(open_run("r", {}, {"pti.step": "x"}))
+        monkeypatch.setattr(lost, "left_ones", late)
+        assert sync().ended == ()
+    assert get_run(run.id).status == "FINISHED"
+
+
+def test_a_run_that_was_taken_for_dead_and_lives_is_well(store):
+    with open_run("r", {}, {"pti.step": "x"}) as run:
+        lost._end(connect(), run.id)
+        assert get_run(run.id).tags["pti.error_code"] == "E905"
+    found = get_run(run.id)
+    assert found.status == "FINISHED" and "pti.error_code" not in found.tags
+
+
+def test_a_home_that_can_not_be_written_is_told_and_leaves_no_run_open(store, monkeypatch):
+    (store / ".pti").write_text("in the way")
+    with pytest.raises(ResourceError, match="E605"), open_run("r", {}, {"pti.step": "x"}):
+        pass
+    assert [run.status for run in find_runs(step="x")] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        ("nonsense://x", "E504"),
+        ("http://[bad", "E501"),
+        ("postgresql+psycopg://u:SECRET@127.0.0.1:9/d", "E501"),
+        ("http://u:SECRET@127.0.0.1:9", "E501"),
+    ],
+)
+def test_stores_that_are_none_are_told_at_once_in_one_line(store, monkeypatch, uri, code):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    clock = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        connect()
+    assert time.monotonic() - clock < 15
+    assert caught.value.code == code and "SECRET" not in str(caught.value)
 
 
 def test_an_error_of_the_training_is_not_hidden_by_one_of_the_store(server, impatient, capfd):
@@ -186,6 +292,7 @@ KILLED = """
 import os, signal, sys
 from pti_pipeline.tracking import sender
 sender.deliver = lambda *_: None  # nothing is sent before the end
+from pti_pipeline.tracking.members import open_runs
 from pti_pipeline.tracking.runs import open_run
 with open_run("killed", {"lr": 0.1}, {"pti.step": "x"}) as run:
     for step in range(100):
@@ -203,7 +310,7 @@ def test_what_a_killed_process_logged_is_sent_and_its_run_is_ended(store):
     assert get_run(run_id).status == "RUNNING" and not points(run_id)
     with open_run("another", {}, {"pti.step": "x"}):  # which must not be ended
         assert sync().ended == ("killed",)
-        assert sync() == lost.Synced()
+        assert sync() == lost.Synced(used=1)
     found = get_run(run_id)
     assert (found.status, found.tags["pti.error_code"]) == ("FAILED", "E905")
     assert points(run_id) == [(step, step / 7) for step in range(100)] and found.params["lr"]
@@ -233,6 +340,7 @@ def test_a_run_shows_signs_of_life(store, monkeypatch):
 
 
 WRITER = """
+from pti_pipeline.tracking.members import open_runs
 from pti_pipeline.tracking.runs import open_run
 with open_run("writer", {}, {"pti.step": "x"}) as run:
     for step in range(1000):
