@@ -18,6 +18,7 @@ from pti_pipeline.studies.plan import Plan, cost, light_options, regularized_opt
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.views import write_views
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def main(plan: Plan) -> str:
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
         run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
+    write_views()
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
 
