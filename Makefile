@@ -1,4 +1,5 @@
 # make demo   the whole study on the embedded model, in a few minutes, no GPU and no network needed
+# make ui     its runs in the MLflow UI, arranged for comparison
 # make test   everything that must hold
 # make bench  how much faster packs are, with a table; ten minutes
 PYTHON ?= python3.11
@@ -27,7 +28,7 @@ demo: setup
 		$(BIN)/mlflow run . --env-manager local --experiment-name pti $(DEMO)
 
 ui: setup
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+	$(BIN)/pti ui
 
 test: setup
 	@echo "== Style and types =="

@@ -27,6 +27,7 @@ from pti_pipeline.cli.options import (
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
+from pti_pipeline.cli.ui import ui
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import STEPS
@@ -124,16 +125,19 @@ def main_command(**options: Any) -> None:
         click.echo(f"Takes {told} where the default is {usual}: choices have no good interval.")
     options["images"] = str(find_folder(options["images"]))
     click.echo("\n" + main(Plan(**options)))
-    click.echo(
-        f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}"
-    )
+    click.echo(f"Compare:  {_command()} ui")
 
 
-for command in (invert, finetune, sweep, evaluate, select, register, report, generate):
+for command in (invert, finetune, sweep, evaluate, select, register, report, generate, ui):
     main.add_command(command)
 for command in (claims, world):
     main.add_command(command)
 
 
-def _store() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+def _command() -> str:
+    """How ``pti`` is called from where this study was called, with its store if it is another."""
+    installed = Path(sys.executable).with_name("pti")
+    program = str(installed) if installed.is_file() else f"{sys.executable} -m pti_pipeline"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    usual = not uri or Path(uri.removeprefix("sqlite:///")).resolve() == Path("mlflow.db").resolve()
+    return program if usual else f"MLFLOW_TRACKING_URI={uri} {program}"

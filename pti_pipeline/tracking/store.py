@@ -32,6 +32,11 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 _uris: set[str] = set()
 
 
+def tracking_uri() -> str:
+    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else :data:`DEFAULT`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+
+
 def opened() -> bool:
     """Whether this process has opened a store: a fork of it would share its connections."""
     return bool(_uris)
@@ -45,7 +50,7 @@ def connect() -> MlflowClient:
     StoreError
         If the store does not answer.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+    uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     _uris.add(uri)
     try:
