@@ -67,7 +67,9 @@ def main(plan: Plan) -> str:
         if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
-        run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
+        note = f"**{better.chosen.name}** is `models:/{model}@{plan.alias}`, version {version}."
+        tags = {"mlflow.note.content": f"{note}\n\n{table}"}
+        run.set_tags({**tags, "pti.model": model, "pti.version": version})
     write_views()
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"

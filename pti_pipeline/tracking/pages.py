@@ -34,9 +34,9 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
         hint = "make some: make demo, or pti main"
         raise UsageError("E233", f"no runs in {tracking_uri()} yet", hint)
     client = connect()
+    write_views()
     if not (run or study):
         experiment = experiment_id(client, EXPERIMENT)
-        write_views(experiment)
         return {p.name: view_address(server, experiment, p) for p in PRESETS}
     found = get_run(run or study)
     experiment = client.get_run(found.id).info.experiment_id

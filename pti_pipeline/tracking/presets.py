@@ -31,14 +31,13 @@ COLUMNS: Mapping[str, int] = {
 """Columns of the tables of trainings, from the left, with their widths in CSS pixels."""
 SUMMARY: Mapping[str, int] = {
     "tags.`pti.step`": 90,
-    "params.`token`": 110,
     "params.`steps`": 80,
     "params.`seeds`": 80,
     "params.`inversion_lrs`": 190,
     "params.`tuning_lrs`": 190,
     "tags.`pti.model`": 100,
     "tags.`pti.version`": 110,
-    "tags.`mlflow.note.content`": 420,
+    "attributes.`Description`": 420,
 }
 """Columns of the table of studies; the last one is their choice."""
 MEASURES: Mapping[str, tuple[str, ...]] = {
@@ -117,6 +116,8 @@ def encoded(preset: Preset, step: int) -> str:
         "hideEmptyCharts": True,
     }
     if preset.stage:
+        # the UI puts grids side by side from the last run to the first: near to far
+        state |= {"orderByKey": "metrics.`distance/delta_norm`"}
         state |= _charts(MEASURES[preset.stage], step)
     packed = zlib.compress(json.dumps(state).encode(), 9)
     return "deflate;" + base64.b64encode(packed).decode()
@@ -133,7 +134,7 @@ def _charts(measures: Sequence[str], step: int) -> dict[str, Any]:
     lines = _card("PARALLEL", "settings", selectedParams=["lr"], selectedMetrics=axes)
     sections = {
         "against": ("Against the distance (log10)", 2, 340),
-        "samples": ("Sample grids, all learning rates", 1, 420),
+        "samples": ("Sample grids, near to far", 1, 640),
         "settings": ("From the learning rate to the leak", 1, 400),
     }
     return {

@@ -19,6 +19,7 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--hide-scrollbars",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse, not a finger
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing outside this machine
     "--remote-debugging-pipe",
 )
