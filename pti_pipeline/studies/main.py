@@ -67,8 +67,9 @@ def main(plan: Plan) -> str:
         if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
-        note = f"**{better.chosen.name}** is `models:/{model}@{plan.alias}`, version {version}."
-        tags = {"mlflow.note.content": f"{note}\n\n{table}"}
+        note = f"{better.chosen.name} is `models:/{model}@{plan.alias}`, version {version}."
+        shown = table.replace("<", "&lt;")  # else the UI takes the token for HTML
+        tags = {"mlflow.note.content": f"{note}\n\n{shown}"}
         run.set_tags({**tags, "pti.model": model, "pti.version": version})
     write_views()
     # the run has ended: whatever happens to its report, the study stands

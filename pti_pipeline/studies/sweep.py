@@ -68,7 +68,9 @@ def _run(
 ) -> str:
     tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
-    with open_run(f"sweep {whole.stage}", params, tags) as run, watched(run):
+    held = str(params.get("regularizer", "none"))
+    name = f"sweep {whole.stage}" if held == "none" else f"sweep {whole.stage} {held}"
+    with open_run(name, params, tags) as run, watched(run):
         log_dataset([run], subject, Path(whole.subject["images"]))
         log_pictures(run, subject)
         packs = [

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NAME = "attributes.`Run Name`"
 COLUMNS: Mapping[str, int] = {
+    NAME: 260,
     "tags.`pti.step`": 90,
     "params.`lr`": 80,
     "metrics.`distance/delta_norm`": 150,
@@ -30,16 +32,18 @@ COLUMNS: Mapping[str, int] = {
 }
 """Columns of the tables of trainings, from the left, with their widths in CSS pixels."""
 SUMMARY: Mapping[str, int] = {
-    "tags.`pti.step`": 90,
+    NAME: 160,
+    "attributes.`Description`": 420,
+    "tags.`pti.model`": 100,
+    "tags.`pti.version`": 110,
     "params.`steps`": 80,
     "params.`seeds`": 80,
     "params.`inversion_lrs`": 190,
     "params.`tuning_lrs`": 190,
-    "tags.`pti.model`": 100,
-    "tags.`pti.version`": 110,
-    "attributes.`Description`": 420,
+    "params.`regularizer`": 110,
+    "params.`regularized_lrs`": 190,
 }
-"""Columns of the table of studies; the last one is their choice."""
+"""Columns of the table of studies; the first one is their choice."""
 MEASURES: Mapping[str, tuple[str, ...]] = {
     "invert": (
         "reconstruction/bank_gain",
@@ -104,13 +108,13 @@ def encoded(preset: Preset, step: int) -> str:
     step : int
         At which sample grids are shown side by side.
     """
-    columns = list(preset.columns)
+    columns = [column for column in preset.columns if column != NAME]  # which is always there
     state: dict[str, Any] = {
         "searchFilter": preset.filter,
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "selectedColumns": columns,
-        "columnOrder": columns,
+        "columnOrder": [NAME, *columns],
         "columnWidths": dict(preset.columns),
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,

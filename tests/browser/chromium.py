@@ -84,7 +84,7 @@ class Page:
     def wait_for(self, expression):
         """Wait until a JavaScript expression is true."""
         end = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
+        while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < end, f"never: {expression}"
             time.sleep(0.05)
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from written import write_study
 
 from pti_pipeline.tracking.addresses import comparison_address, view_address
-from pti_pipeline.tracking.presets import PRESETS
+from pti_pipeline.tracking.presets import NAME, PRESETS
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.views import TAG, write_views
 
@@ -35,7 +35,7 @@ def test_the_table_begins_with_what_runs_are_compared_by(experiment):
     groups = [name.split("/")[0] for name in names[3:8]]
     assert groups == ["reconstruction", "reconstruction", "editability", "leak", "leak"]
     assert names[8] == "pti.chosen"
-    assert table["columnOrder"] == table["selectedColumns"]
+    assert table["columnOrder"] == [NAME, *table["selectedColumns"]]
     assert set(table["columnWidths"]) == set(table["columnOrder"])
 
 
