@@ -37,8 +37,8 @@ from pti_pipeline.values import parse_learning_rates, parse_seeds
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
+for speaker in ("mlflow.store.db.utils", "mlflow.system_metrics", "alembic"):
+    logging.getLogger(speaker).setLevel(logging.WARNING)
 
 
 SEEDS = "0,1,2"

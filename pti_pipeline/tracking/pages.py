@@ -31,8 +31,9 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
         If there are no runs yet, or no such run or study.
     """
     if _fresh() or not (run or study or find_runs()):
-        hint = "make some: make demo, or pti main"
-        raise UsageError("E233", f"no runs in {tracking_uri()} yet", hint)
+        what = f"no runs of experiment '{EXPERIMENT}' in {tracking_uri()} yet"
+        hint = "make some by make demo, or name another experiment by MLFLOW_EXPERIMENT_ID"
+        raise UsageError("E233", what, hint)
     client = connect()
     write_views()
     if not (run or study):
