@@ -13,12 +13,14 @@ from chromium import FOUND, browse
 from written import color, write_study
 
 from pti_pipeline.data import load_subject
+from pti_pipeline.errors import StoreError
 from pti_pipeline.settings import TrainSettings
 from pti_pipeline.tracking.addresses import run_address
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures
 from pti_pipeline.tracking.find import find_runs, get_run
 from pti_pipeline.tracking.presets import COLUMNS, NAME
 from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tracking.server import serving
 from pti_pipeline.tracking.store import connect
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tracking.write import add_files, add_metrics
@@ -202,3 +204,10 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing(study):
     assert process.stdout.readline().startswith("Starting")
     time.sleep(1)
     end_ui(process)
+
+
+def test_a_server_that_does_not_start_is_told_in_one_line(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://nothing")
+    told = pytest.raises(StoreError, match=r"^error\[E502\]: the MLflow UI ended \(.+\)\. Hint")
+    with told, serving(free_port()):
+        pass
