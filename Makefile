@@ -42,9 +42,9 @@ test: setup
 
 test-all: test
 	@echo "== Slow tests =="
-	$(BIN)/pytest -m "slow and not server" -rs
+	$(BIN)/pytest -m "slow and not ui" -rs
 	@echo "== The MLflow UI in a browser (skipped without Chromium: scripts/install_browser.sh) =="
-	$(BIN)/pytest -m server -rs
+	$(BIN)/pytest -m ui -rs
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
 

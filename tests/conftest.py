@@ -25,6 +25,7 @@ from transformers import (
 
 from pti_pipeline.families import load
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
+from pti_pipeline.tracking.store import connect
 
 WORDS = ("a", "photo", "of", "cat", "dog", "on", "the", "beach", "picture", "drawing", "image")
 
@@ -135,6 +136,23 @@ def store(tmp_path, monkeypatch):
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """One database for many tests: to make one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('database')}/mlflow.db"
+
+
+@pytest.fixture
+def experiment(database, tmp_path, monkeypatch):
+    """A fresh experiment's id in the shared database, and a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    made = str(connect().create_experiment(str(tmp_path)))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", made)
+    return made
 
 
 def preprocessing(folder: Path, size: int) -> None:

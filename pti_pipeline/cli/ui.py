@@ -26,9 +26,9 @@ def ui(**o: Any) -> None:
     from pti_pipeline.tracking.addresses import server_address
     from pti_pipeline.tracking.pages import find_pages
     from pti_pipeline.tracking.server import HOST, serving
-    from pti_pipeline.tracking.store import tracking_uri
+    from pti_pipeline.tracking.store import store_uri
 
-    elsewhere = server_address(tracking_uri())
+    elsewhere = server_address(store_uri())
     pages = find_pages(elsewhere or f"http://{HOST}:{o['port']}", o["run"], o["study"])
     if elsewhere:
         _show(pages, o["open"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pti_pipeline.data import Subject
+from pti_pipeline.tracking.extras import best_effort
 from pti_pipeline.tracking.runs import Run
+from pti_pipeline.tracking.store import connect
 
 PICTURES = "pictures.png"
 SIDE = 128
@@ -23,7 +26,7 @@ DIGEST = 32
 
 
 def log_dataset(runs: Iterable[Run], subject: Subject, folder: Path) -> None:
-    """Say of runs what they learned from.
+    """Say of runs what they learned from; never fail.
 
     The dataset has the folder's name, not its place, and the pictures' fingerprint as digest.
     """
@@ -43,13 +46,17 @@ def log_dataset(runs: Iterable[Run], subject: Subject, folder: Path) -> None:
         profile=json.dumps(profile),
     )
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
-    for run in runs:
-        run.client.log_inputs(run.id, [DatasetInput(dataset, tags)])
+    with best_effort("dataset"):
+        client = connect()
+        for run in runs:
+            client.log_inputs(run.id, [DatasetInput(dataset, tags)])
 
 
 def log_pictures(run: Run, subject: Subject) -> None:
     """Log the pictures side by side as artifact :data:`PICTURES`: their pixels and nothing else."""
-    run.client.log_image(run.id, sheet(subject), artifact_file=PICTURES)
+    with TemporaryDirectory() as folder:
+        Image.fromarray(sheet(subject)).save(Path(folder) / PICTURES)
+        run.log_artifact(Path(folder) / PICTURES)
 
 
 def sheet(subject: Subject) -> NDArray[np.uint8]:

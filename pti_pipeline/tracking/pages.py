@@ -9,7 +9,7 @@ from pti_pipeline.tracking.addresses import comparison_address, run_address, vie
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.presets import PRESETS
 from pti_pipeline.tracking.runs import EXPERIMENT
-from pti_pipeline.tracking.store import connect, experiment_id, tracking_uri
+from pti_pipeline.tracking.store import connect, experiment_id, store_uri
 from pti_pipeline.tracking.views import write_views
 
 
@@ -31,7 +31,7 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
         If there are no runs yet, or no such run or study.
     """
     if _fresh() or not (run or study or find_runs()):
-        what = f"no runs of experiment '{EXPERIMENT}' in {tracking_uri()} yet"
+        what = f"no runs of experiment '{EXPERIMENT}' in {store_uri()} yet"
         hint = "make some by make demo, or name another experiment by MLFLOW_EXPERIMENT_ID"
         raise UsageError("E233", what, hint)
     client = connect()
@@ -50,7 +50,7 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
 
 def _fresh() -> bool:
     """Whether the store is a database that is not there: to look into it would make it."""
-    uri = tracking_uri()
+    uri = store_uri()
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
 
 

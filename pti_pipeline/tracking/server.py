@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from pti_pipeline.errors import StoreError, UsageError
 from pti_pipeline.tracking.interruption import interruptible
-from pti_pipeline.tracking.store import tracking_uri
+from pti_pipeline.tracking.store import store_uri
 
 HOST = "127.0.0.1"
 PATIENCE = 180
@@ -47,7 +47,7 @@ def serving(port: int) -> Iterator[subprocess.Popen[bytes]]:
             hint = f"end what listens there, or use --port={port + 1}"
             raise UsageError("E234", f"port {port} is taken", hint) from None
     words = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), *words]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(), *words]
     with TemporaryFile() as said, interruptible() as interruption:
         process = subprocess.Popen(
             command,
@@ -71,12 +71,12 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, said: IO[bytes]) -> N
         if process.poll() is not None:
             said.seek(0)
             last = said.read().decode(errors="replace").strip().rpartition("\n")[2][:200]
-            raise StoreError("E502", f"the MLflow UI ended ({last})", "see if `mlflow ui` works")
+            raise StoreError("E510", f"the MLflow UI ended ({last})", "see if `mlflow ui` works")
         with suppress(URLError, OSError), ask.open(f"http://{HOST}:{port}/health", timeout=5):
             return
         time.sleep(0.2)
     what = f"the MLflow UI does not answer within {PATIENCE} s"
-    raise StoreError("E502", what, "try again when the machine is less busy")
+    raise StoreError("E510", what, "try again when the machine is less busy")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

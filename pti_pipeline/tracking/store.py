@@ -32,7 +32,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 _uris: set[str] = set()
 
 
-def tracking_uri() -> str:
+def store_uri() -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else :data:`DEFAULT`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
@@ -50,7 +50,7 @@ def connect() -> MlflowClient:
     StoreError
         If the store does not answer.
     """
-    uri = tracking_uri()
+    uri = store_uri()
     mlflow.set_tracking_uri(uri)
     _uris.add(uri)
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 
 from mlflow import MlflowClient
 
+from pti_pipeline.tracking.extras import best_effort
 from pti_pipeline.tracking.presets import PRESETS, Preset, encoded
 from pti_pipeline.tracking.runs import EXPERIMENT
 from pti_pipeline.tracking.store import connect, experiment_id
@@ -26,12 +26,9 @@ def write_views(experiment: str = "") -> None:
     experiment : str
         Id; that of this process's runs by default.
     """
-    try:
+    with best_effort("views"):
         client = connect()
         _write(client, experiment or experiment_id(client, EXPERIMENT))
-    except Exception as error:
-        what = str(error).strip().partition("\n")[0][:120]
-        logging.getLogger(__name__).warning("The MLflow UI gets no views (%s).", what)
 
 
 def _write(client: MlflowClient, experiment: str) -> None:

@@ -27,7 +27,7 @@ from pti_pipeline.tracking.write import add_files, add_metrics
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.server,
+    pytest.mark.ui,
     pytest.mark.skipif(not FOUND, reason="no Chromium: run scripts/install_browser.sh"),
 ]
 LRS = (0.0003, 0.001, 0.003, 0.01)
@@ -208,6 +208,6 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing(study):
 
 def test_a_server_that_does_not_start_is_told_in_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://nothing")
-    told = pytest.raises(StoreError, match=r"^error\[E502\]: the MLflow UI ended \(.+\)\. Hint")
+    told = pytest.raises(StoreError, match=r"^error\[E510\]: the MLflow UI ended \(.+\)\. Hint")
     with told, serving(free_port()):
         pass

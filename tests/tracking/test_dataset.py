@@ -1,4 +1,5 @@
 import json
+import sqlite3
 
 import numpy as np
 from mlflow import MlflowClient
@@ -63,3 +64,17 @@ def test_the_pictures_are_logged_as_pixels_alone(experiment, tmp_path):
 def test_large_pictures_are_made_small(experiment, tmp_path):
     subject = load_subject(photos(tmp_path / "mei"), 512)
     assert sheet(subject).shape == (128, 256, 3)
+
+
+def test_a_store_that_refuses_the_dataset_fails_no_run(store, caplog):
+    subject = load_subject(photos(store / "mei"), 32)
+    with open_run("r", {}, {"pti.step": "x"}) as run:
+        with sqlite3.connect(store / "mlflow.db") as database:
+            database.execute(
+                "CREATE TRIGGER refused BEFORE INSERT ON inputs "
+                "BEGIN SELECT RAISE(ABORT, 'read only'); END"
+            )
+        log_dataset([run], subject, store / "mei")
+    (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("pti_pipeline")]
+    assert "no dataset" in line and "\n" not in line
+    assert get_run(run.id).status == "FINISHED"
