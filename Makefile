@@ -1,4 +1,5 @@
 # make demo   the whole study on the embedded model, in a few minutes, no GPU and no network needed
+# make ui     its runs in the MLflow UI, arranged for comparison
 # make test   everything that must hold
 # make bench  how much faster packs are, with a table; ten minutes
 PYTHON ?= python3.11
@@ -27,7 +28,7 @@ demo: setup
 		$(BIN)/mlflow run . --env-manager local --experiment-name pti $(DEMO)
 
 ui: setup
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+	$(BIN)/pti ui
 
 test: setup
 	@echo "== Style and types =="
@@ -42,9 +43,11 @@ test: setup
 
 test-all: test
 	@echo "== Slow tests =="
-	$(BIN)/pytest -m "slow and not server" -rs
-	@echo "== A character behind MLflow's server =="
+	$(BIN)/pytest -m "slow and not server and not ui" -rs
+	@echo "== Servers of MLflow and PostgreSQL =="
 	$(BIN)/pytest -m server -rs
+	@echo "== The MLflow UI in a browser (skipped without Chromium: scripts/install_browser.sh) =="
+	$(BIN)/pytest -m ui -rs
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
 

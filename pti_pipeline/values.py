@@ -144,9 +144,12 @@ def shown(value: float | str) -> str:
 
 
 def label(settings: TrainSettings, varied: str = "") -> str:
-    """Name an experiment: ``"lr=0.005 seed=0"``, and the varied setting if there is one."""
+    """Name an experiment: ``"lr=0.005 seed=0"``, its regularizer, and the varied setting if any."""
     value = shown(getattr(settings, varied)) if varied else ""
     extra = f" {varied}={value[:8] if varied == 'pivot' else value}" if varied else ""
+    held = getattr(settings, "regularizer", "none")
+    if held != "none" and varied != "regularizer":
+        extra = f" {held}{extra}"
     return f"lr={settings.lr:g} seed={settings.seed}{extra}"
 
 

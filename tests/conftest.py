@@ -150,6 +150,23 @@ def store(tmp_path, monkeypatch, empty_store):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """One database for many tests: to make one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('database')}/mlflow.db"
+
+
+@pytest.fixture
+def experiment(database, tmp_path, monkeypatch):
+    """A fresh experiment's id in the shared database, and a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    made = str(connect().create_experiment(str(tmp_path)))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", made)
+    return made
+
+
 def preprocessing(folder: Path, size: int) -> None:
     facts = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
     facts |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pti_pipeline.tracking.find import get_run
@@ -45,6 +47,8 @@ def write_study(
             reason = note or f"**name** ({chosen}): {why}.\n\n| a |"
             verdict = {"pti.choice": chosen, "pti.bracketed": bracketed}
             add_tags(get_run(sweep.id), {**verdict, "mlflow.note.content": reason})
+            for run_id in ids:
+                add_tags(get_run(run_id), {"pti.chosen": "yes" if run_id == chosen else "no"})
             tags = {"pti.step": "select", "pti.study": study.id, "pti.choice": chosen}
             with open_run("select", {}, tags) as select:
                 middle = DISTANCES[stage] * 3 ** (len(ids) // 2)
@@ -88,7 +92,12 @@ def _write_run(
         for step in STEPS:
             distance = DISTANCES[stage] * 3**index * step / STEPS[-1]
             run.log_metrics(
-                {"distance/delta_norm": distance, "distance/lr_x_steps": lr * step}, step
+                {
+                    "distance/delta_norm": distance,
+                    "distance/log10": math.log10(distance),
+                    "distance/lr_x_steps": lr * step,
+                },
+                step,
             )
             if images:
                 gray = color(stage, index, step)

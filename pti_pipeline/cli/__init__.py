@@ -29,6 +29,7 @@ from pti_pipeline.cli.options import (
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
+from pti_pipeline.cli.ui import ui
 from pti_pipeline.cli.world import world
 from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import STEPS
@@ -38,8 +39,8 @@ from pti_pipeline.values import parse_learning_rates, parse_seeds
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
+for speaker in ("mlflow.store.db.utils", "mlflow.system_metrics", "alembic"):
+    logging.getLogger(speaker).setLevel(logging.WARNING)
 
 
 SEEDS = "0,1,2"
@@ -126,16 +127,19 @@ def main_command(**options: Any) -> None:
         click.echo(f"Takes {told} where the default is {usual}: choices have no good interval.")
     options["images"] = str(find_folder(options["images"]))
     click.echo("\n" + main(Plan(**options)))
-    click.echo(
-        f"Compare:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {_store()}"
-    )
+    click.echo(f"Compare:  {_command()} ui")
 
 
 for command in (invert, finetune, sweep, evaluate, select, register, report, generate, export):
     main.add_command(command)
-for command in (sync, claims, world):
+for command in (ui, sync, claims, world):
     main.add_command(command)
 
 
-def _store() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+def _command() -> str:
+    """How ``pti`` is called from where this study was called, with its store if it is another."""
+    installed = Path(sys.executable).with_name("pti")
+    program = str(installed) if installed.is_file() else f"{sys.executable} -m pti_pipeline"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    usual = not uri or Path(uri.removeprefix("sqlite:///")).resolve() == Path("mlflow.db").resolve()
+    return program if usual else f"MLFLOW_TRACKING_URI={uri} {program}"

@@ -25,8 +25,11 @@ from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
 from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
+from pti_pipeline.tracking.dataset import log_dataset
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
+
+TRAVELLED = ("distance/delta_norm", "distance/log10")
 
 
 def evaluate(
@@ -91,13 +94,14 @@ def evaluate(
     todo = _missing(runs, known, kit.base)
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
     with open_run(f"evaluate {target.name}", {**params, **more}, tags) as run:
+        log_dataset([run], kit.subject, images)
 
         def log(found: Found) -> None:
             own = found.tags.get("pti.pivot")
             references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
             metrics, missing = compare(meter, known[found.id], references)
             cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
-            run.add_to(found, metrics, cleared | readers | missing)
+            run.add_to(found, _travelled(found) | metrics, cleared | readers | missing)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
         for found in passed_over:
@@ -114,6 +118,11 @@ def evaluate(
             if name in trained:
                 log(trained[name])
         return run.id
+
+
+def _travelled(run: Found) -> dict[str, float]:
+    """Distances of a training, to be told once more as those of its weights."""
+    return {key: run.metrics[key] for key in TRAVELLED if key in run.metrics}
 
 
 def _missing(

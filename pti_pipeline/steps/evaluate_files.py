@@ -17,6 +17,7 @@ from pti_pipeline.meter import Case, Meter, equipment
 from pti_pipeline.pivot import has_embedding_inside, load_embedding
 from pti_pipeline.readers import reader_names
 from pti_pipeline.sharing import measure_all
+from pti_pipeline.tracking.dataset import log_dataset
 from pti_pipeline.tracking.runs import open_run
 
 
@@ -86,6 +87,7 @@ def evaluate_files(meter: Meter, files: Files, study: str = "") -> str:
     if files.lora and files.embedding:
         cases["pivot"] = Case(who)
     with open_run(f"evaluate {named[0]}", params, tags) as run:
+        log_dataset([run], kit.subject, meter.images)
         measuring = measure_all(meter, [*cases.values(), Case(who, file=files.lora)])
         total = len(cases) + 1
         *references, own = tqdm(measuring, "evaluating", total, unit="character")

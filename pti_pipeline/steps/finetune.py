@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +35,12 @@ from pti_pipeline.settings import (
 )
 from pti_pipeline.state import State
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
+from pti_pipeline.tracking.dataset import log_dataset, log_pictures
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.run import Run
+from pti_pipeline.tracking.system import watched
+from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
@@ -151,7 +155,13 @@ def run_finetunings(
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
         prompts = patterns_of(ready.subject, token)
         terms = regularize(base, adapter, material, pivots, prompts, first)
-        with open_runs(names, params, tags, not sweep) as runs:
+        with (
+            open_runs(names, params, tags, not sweep) as runs,
+            nullcontext() if sweep else watched(runs[0]),
+        ):
+            log_dataset(runs, ready.subject, ready.images)
+            if not sweep:
+                log_pictures(runs[0], ready.subject)
             who = Characters(token, vectors)
             state = State.begin(len(seeds), base.device)
             tuned = finetune(base, adapter, material, pivots, shared.trained, terms, state)
@@ -167,6 +177,7 @@ def run_finetunings(
                 if k not in frozen:
                     weights = learned.get(k) or lora.peft_state(adapter, owner)  # if it stopped
                     _keep(runs[k], base, adapter, weights, files[inversions[k].id])
+                    log_weights(runs[k], "lora", f"lora/{LORA_FILE}", experiments[k])
             if frozen and not sweep:
                 raise DivergedError(
                     "E901",

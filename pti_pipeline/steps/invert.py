@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +25,11 @@ from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
 from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, WatchSettings
 from pti_pipeline.state import State
+from pti_pipeline.tracking.dataset import log_dataset, log_pictures
 from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
 from pti_pipeline.tracking.run import Run
+from pti_pipeline.tracking.system import watched
+from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
 from pti_pipeline.watching import judge, watch_steps
@@ -120,7 +124,13 @@ def run_inversions(
     }
     names = [f"invert {label(e, varied)}" for e in experiments]
     params = [{**words, **asdict(e)} for e in experiments]
-    with open_runs(names, params, [tags] * len(names), not sweep) as runs:
+    with (
+        open_runs(names, params, [tags] * len(names), not sweep) as runs,
+        nullcontext() if sweep else watched(runs[0]),
+    ):
+        log_dataset(runs, ready.subject, ready.images)
+        if not sweep:
+            log_pictures(runs[0], ready.subject)
         state = State.begin(len(shared.trained), base.device)
         moments = spread(invert(base, material, vectors, shared.trained, state), shared)
         learned: dict[int, Tensor] = {}
@@ -136,6 +146,7 @@ def run_inversions(
             if k not in frozen:
                 value = learned.get(k, vectors[owner].detach().cpu())  # the latter if it stopped
                 _keep(runs[k], Pivot(ready.token, ready.initializer, value, start.cpu()))
+                log_weights(runs[k], "pivot", f"pivot/{PIVOT_FILE}", experiments[k])
         if frozen and not sweep:
             raise DivergedError(
                 "E901",

@@ -18,6 +18,7 @@ from pti_pipeline.errors import DivergedError
 from pti_pipeline.steps.swept import Swept, levels, read_points, read_sweep
 from pti_pipeline.tracking.find import Found, get_run
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.views import write_views
 from pti_pipeline.tracking.write import add_metrics, add_tags
 
 TITLES = {"invert": "Inversion", "finetune": "Fine-tuning"}
@@ -79,6 +80,7 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
         add_tags(found, {"pti.chosen": "yes" if found.id == chosen.id else "no"})
     add_metrics(sweep, numbers)
     add_tags(sweep, verdict)
+    write_views()
     return chosen, choice
 
 

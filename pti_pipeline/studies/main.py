@@ -19,6 +19,7 @@ from pti_pipeline.studies.plan import Plan, cost, light_options, regularized_opt
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.views import write_views
 
 CANDIDATE = "candidate"
 """Alias of what had to be forced into the registry."""
@@ -71,7 +72,11 @@ def main(plan: Plan) -> str:
         if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
-        run.set_tags({"mlflow.note.content": table, "pti.model": model, "pti.version": version})
+        note = f"{better.chosen.name} is `models:/{model}@{plan.alias}`, version {version}."
+        shown = table.replace("<", "&lt;")  # else the UI takes the token for HTML
+        tags = {"mlflow.note.content": f"{note}\n\n{shown}"}
+        run.set_tags({**tags, "pti.model": model, "pti.version": version})
+    write_views()
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
 

@@ -7,15 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from pti_pipeline.data import Subject
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.settings import FinetuneSettings, TrainSettings
-from pti_pipeline.steps.finetune import prepare_finetuning
-from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.steps.finetune import Finetuning, prepare_finetuning
+from pti_pipeline.steps.invert import Inversion, prepare_inversion
 from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import Worker, hired, run_local, workers
 from pti_pipeline.studies.packs import Pack, split
+from pti_pipeline.tracking.dataset import log_dataset, log_pictures
 from pti_pipeline.tracking.find import get_run, members
 from pti_pipeline.tracking.runs import open_run
+from pti_pipeline.tracking.system import watched
+from pti_pipeline.tracking.views import write_views
 from pti_pipeline.values import shown
 
 
@@ -50,18 +54,25 @@ def sweep(whole: Pack, executor: Executor) -> str:
     """
     parts = split(whole.experiments, workers())
     with hired(0 if executor.name == "ray" else len(parts)) as waiting:
-        return _run(_checked(whole), parts, executor, waiting)
+        run = _run(*_checked(whole), parts, executor, waiting)
+    write_views()
+    return run
 
 
 def _run(
     whole: Pack,
+    subject: Subject,
     parts: Sequence[Sequence[TrainSettings]],
     executor: Executor,
     waiting: list[Worker],
 ) -> str:
     tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
-    with open_run(f"sweep {whole.stage}", params, tags) as run:
+    held = str(params.get("regularizer", "none"))
+    name = f"sweep {whole.stage}" if held == "none" else f"sweep {whole.stage} {held}"
+    with open_run(name, params, tags) as run, watched(run):
+        log_dataset([run], subject, Path(whole.subject["images"]))
+        log_pictures(run, subject)
         packs = [
             replace(whole, experiments=tuple(part), sweep=run.id, name=f"{i}/{len(parts)}")
             for i, part in enumerate(parts, 1)
@@ -77,17 +88,19 @@ def _run(
         return run.id
 
 
-def _checked(whole: Pack) -> Pack:
+def _checked(whole: Pack) -> tuple[Pack, Subject]:
     """Load everything once, so that errors come before runs; name the pictures' folder."""
+    ready: Inversion | Finetuning
     images = whole.subject["images"]
     if whole.stage == "invert":
         words = whole.subject["token"], whole.subject["initializer"]
-        found = prepare_inversion(whole.where, Path(images), *words).images
+        ready = prepare_inversion(whole.where, Path(images), *words)
     else:
         folder = Path(images) if images else None
         settings = cast("Sequence[FinetuneSettings]", whole.experiments)
-        found = prepare_finetuning(whole.where, settings, folder).images
-    return replace(whole, subject={**whole.subject, "images": str(found.resolve())})
+        ready = prepare_finetuning(whole.where, settings, folder)
+    place = {**whole.subject, "images": str(ready.images.resolve())}
+    return replace(whole, subject=place), ready.subject
 
 
 def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object]:

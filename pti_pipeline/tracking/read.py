@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.store import connect
 
@@ -52,13 +52,5 @@ def span(run: Found) -> tuple[datetime, datetime | None]:
 def ui_link(run: Found) -> str:
     """Address of a run in the MLflow UI, without credentials; empty where no server is used."""
     experiment = connect().get_run(run.id).info.experiment_id
-    return _address(mlflow.get_tracking_uri(), experiment, run.id)
-
-
-def _address(uri: str, experiment: str, run: str) -> str:
-    place = urlsplit(uri)
-    if place.scheme not in ("http", "https"):
-        return ""
-    host = place.netloc.rpartition("@")[2]
-    path = place.path.rstrip("/")
-    return f"{place.scheme}://{host}{path}/#/experiments/{experiment}/runs/{run}"
+    server = server_address(mlflow.get_tracking_uri())
+    return run_address(server, experiment, run.id) if server else ""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.tracking.sender import Post, sender
-from pti_pipeline.tracking.sending import BATCH
+from pti_pipeline.tracking.sending import BATCH, MODEL
 
 
 class Run:
@@ -53,10 +53,21 @@ class Run:
     def add_to(
         self, other: Found, metrics: Mapping[str, float], tags: Mapping[str, object]
     ) -> None:
-        """Log numbers at the last step of another run, which has ended, and set its tags."""
-        step = int(other.params.get("steps", 0))
-        self._put("metrics", _rows(metrics, step), other.id)
+        """Log numbers at the last step of another run, which has ended, and set its tags.
+
+        They are those of its weights too.
+        """
+        step, model = int(other.params.get("steps", 0)), other.tags.get(MODEL)
+        self._put("metrics", [[*row, model] for row in _rows(metrics, step)], other.id)
         self._put("tags", _words(tags), other.id)
+
+    def log_dataset(self, dataset: Mapping[str, str]) -> None:
+        """Say what the run learned from, in the words of MLflow's ``Dataset``."""
+        self._put("dataset", dict(dataset))
+
+    def log_model(self, facts: Mapping[str, object]) -> None:
+        """Make a logged model of its weights; see :func:`pti_pipeline.tracking.weights`."""
+        self._put("model", dict(facts))
 
     def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
         """Log a picture, (H, W, 3), to the image grid under ``key``."""

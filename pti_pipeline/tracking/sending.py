@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from PIL import Image, UnidentifiedImageError
 
 from pti_pipeline.tracking.journal import Entry
@@ -19,6 +30,10 @@ BATCH = 1000
 """Metrics of one request: MLflow's own limit."""
 REFUSED = (400, 404, 413, 414, 422)
 """Statuses of a server's, or a proxy's, answer to an upload that will not change."""
+MODEL = "pti.logged_model"
+"""Tag of a run: the id of its weights' logged model."""
+EXTRAS = ("dataset", "model")
+"""Kinds of entries that a run is as good without: what is refused of them is a line of warning."""
 MANY = ("metrics", "params", "tags")
 """Kinds of entries that hold several values."""
 LOST = ("pti.error_code", "pti.error")
@@ -46,6 +61,10 @@ def _send(client: MlflowClient, entry: Entry, box: Outbox) -> None:
     try:
         SENDERS.get(entry["kind"], _unknown)(client, entry["to"], entry["value"], box)
     except (MlflowException, OSError, UnsendableError) as error:
+        if entry["kind"] in EXTRAS and isinstance(error, MlflowException) and _reached(error):
+            why = str(error).splitlines()[0][:120]
+            logging.getLogger(__name__).warning("The run has no %s (%s).", entry["kind"], why)
+            return
         if not _final(error):
             raise
         halves = _halves(entry["value"]) if entry["kind"] in MANY else []
@@ -61,6 +80,11 @@ def _final(error: Exception) -> bool:
         return error.error_code in FINAL
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status in REFUSED or isinstance(error, UnsendableError | UnidentifiedImageError)
+
+
+def _reached(error: MlflowException) -> bool:
+    """Whether it was the store itself that would not."""
+    return error.error_code in (*FINAL, "BAD_REQUEST")
 
 
 def _halves(value: Any) -> list[Any]:
@@ -126,6 +150,29 @@ def _end(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbo
     client.set_terminated(run_id, value["status"], value["time"])
 
 
+def _dataset(client: MlflowClient, run_id: str, value: Mapping[str, str], box: Outbox) -> None:
+    tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+    client.log_inputs(run_id, [DatasetInput(Dataset(**value), tags)])
+
+
+def _model(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    """Make a logged model of weights that a run holds, unless it has one."""
+    run = client.get_run(run_id)
+    if MODEL in run.data.tags:
+        return
+    model = client.create_logged_model(
+        run.info.experiment_id,
+        name=value["kind"],
+        source_run_id=run_id,
+        params=value["params"],
+        tags={"pti.artifact": value["path"], "mlflow.model.isExternal": "true"},
+        model_type=value["kind"],
+    )
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, value["step"])])
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.set_tag(run_id, MODEL, model.model_id)
+
+
 def _unknown(client: MlflowClient, run_id: str, value: Any, box: Outbox) -> None:
     raise UnsendableError("this version of pti can't send it")
 
@@ -136,5 +183,7 @@ SENDERS: Mapping[str, Callable[[MlflowClient, str, Any, Outbox], None]] = {
     "tags": _tags,
     "image": _image,
     "artifact": _artifact,
+    "dataset": _dataset,
+    "model": _model,
     "end": _end,
 }

@@ -59,6 +59,11 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 _opened: set[str] = set()
 
 
+def store_uri() -> str:
+    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else :data:`DEFAULT`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+
+
 def opened() -> bool:
     """Whether this process has opened a store: a fork of it would share its connections."""
     return bool(_opened)
@@ -81,11 +86,6 @@ def connect() -> MlflowClient:
             client = MlflowClient()
             client.search_experiments(max_results=1)
     return client
-
-
-def store_uri() -> str:
-    """Where runs are kept."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
 
 @contextmanager

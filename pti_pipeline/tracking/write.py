@@ -9,13 +9,15 @@ from pathlib import Path
 from mlflow.entities import Metric, RunTag
 
 from pti_pipeline.tracking.find import Found
+from pti_pipeline.tracking.sending import MODEL
 from pti_pipeline.tracking.store import connect
 
 
 def add_metrics(run: Found, values: Mapping[str, float]) -> None:
-    """Log numbers at the last step of a run's training."""
+    """Log numbers at the last step of a run's training, as those of its weights too."""
     now, step = int(time.time() * 1000), int(run.params.get("steps", 0))
-    batch = [Metric(key, float(value), now, step) for key, value in values.items()]
+    model = run.tags.get(MODEL)
+    batch = [Metric(key, float(value), now, step, model) for key, value in values.items()]
     connect().log_batch(run.id, metrics=batch)
 
 

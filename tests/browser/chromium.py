@@ -19,6 +19,8 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--hide-scrollbars",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse, not a finger
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing outside this machine
     "--remote-debugging-pipe",
 )
 PATIENCE = 60
@@ -38,8 +40,7 @@ class Page:
         ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        self.call("Network.emulateNetworkConditions", offline=True, **offline)
+        self._network(offline=True)
 
     def call(self, method, **params):
         self._count += 1
@@ -70,17 +71,34 @@ class Page:
 
     def open(self, path, width, height=900, *, dark=False, scripts=True):
         """Open a file at a width in CSS pixels."""
+        self._go(path.as_uri(), width, height, dark, scripts)
+        self.wait_for("document.readyState + location.protocol === 'completefile:'")
+
+    def visit(self, url, shown, width=1440, height=900):
+        """Open a page of a server on this machine, and wait until the expression holds there."""
+        self._network(offline=False)
+        self.call("Page.navigate", url="about:blank")  # else a change of the hash loads nothing
+        self._go(url, width, height)
+        self.wait_for(shown)
+
+    def wait_for(self, expression):
+        """Wait until a JavaScript expression is true."""
+        end = time.monotonic() + PATIENCE
+        while not self.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < end, f"never: {expression}"
+            time.sleep(0.05)
+
+    def _network(self, *, offline):
+        free = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.call("Network.emulateNetworkConditions", offline=offline, **free)
+
+    def _go(self, url, width, height, dark=False, scripts=True):
         shape = {"width": width, "height": height, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", deviceScaleFactor=1, **shape)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=path.as_uri())
-        end = time.monotonic() + PATIENCE
-        ready = "document.readyState + ' ' + location.protocol"
-        while self.evaluate(ready) != "complete file:":
-            assert time.monotonic() < end, f"{path} did not load"
-            time.sleep(0.05)
+        self.call("Page.navigate", url=url)
 
     def evaluate(self, code):
         """Value of a JavaScript expression."""

@@ -101,6 +101,8 @@ def broken(tmp_path):
         (["evaluate", "--run=" + "0" * 32], "E210", 2),
         (["report", "--run=" + "0" * 32], "E210", 2),
         (["generate", "--model=nothing"], "E216", 2),
+        (["ui"], "E233", 2),
+        (["ui", "--run=" + "0" * 32], "E233", 2),
         (["generate", "--model=models:/nothing@champion"], "E408", 4),
         (["generate", "--model=models:/nothing@champion", "--weights=1,2"], "E253", 2),
         (["generate", "--weights=1,inf"], "E253", 2),
@@ -132,6 +134,8 @@ def test_mistakes_are_told_in_one_line_and_leave_no_run(
         ["evaluate", "--run=x", "--samples=many"],
         ["sweep", "--stage=finetune"],
         ["invert", "--lr=0.1,0.2"],
+        ["ui", "--run=x", "--study=x"],
+        ["ui", "--port=0"],
         ["nothing"],
     ],
 )

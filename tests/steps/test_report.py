@@ -32,8 +32,8 @@ from pti_pipeline.report.panels import gains_panel, stage_panels
 from pti_pipeline.report.pictures import block, rows
 from pti_pipeline.report.scales import linear_axis, log_axis
 from pti_pipeline.steps.report import gather, report
+from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import find_runs, get_run
-from pti_pipeline.tracking.read import _address
 from pti_pipeline.tracking.runs import open_run
 
 HOSTILE = "<img/src=x/onerror=alert(1)>\"'&</script><script>alert(2)</script>"
@@ -439,13 +439,16 @@ def test_a_run_that_is_no_study_is_told_in_one_line(shop):
 @pytest.mark.parametrize(
     ("uri", "link"),
     [
-        ("sqlite:///mlflow.db", ""),
         ("http://localhost:5000", "http://localhost:5000/#/experiments/4/runs/abc"),
         ("https://me:secret@host/ml/", "https://host/ml/#/experiments/4/runs/abc"),
     ],
 )
 def test_links_to_the_ui_hold_no_password(uri, link):
-    assert _address(uri, "4", "abc") == link
+    assert run_address(server_address(uri), "4", "abc") == link
+
+
+def test_a_store_without_a_server_has_no_address():
+    assert server_address("sqlite:///mlflow.db") == ""
 
 
 def test_axes_hold_all_values_and_have_round_ticks():

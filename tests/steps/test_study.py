@@ -66,7 +66,7 @@ def test_the_closing_table_tells_what_was_chosen(study):
     assert "Takes 1 seed where the default is 3" in output.splitlines()[1]
     for word in ("learning rate", "distance", "appearance", "models:/mochi@champion", "version 1"):
         assert word in output
-    assert "mlflow ui --backend-store-uri" in output
+    assert output.splitlines()[-1].startswith("Compare:  ") and output.endswith(" ui\n")
 
 
 def test_the_study_ends_with_its_report(study):
@@ -165,6 +165,35 @@ def test_what_was_measured_is_not_drawn_again(study, chosen):
     again = find_runs(step="evaluate")[-1]
     metrics = get_run(chosen["finetune"].id).metrics
     assert again.params["samples"] == "16" and "leak/pivot_auc" in metrics
+
+
+def test_weights_are_logged_models_with_their_numbers(study, chosen):
+    found = MlflowClient().search_logged_models(["1"], "metrics.`distance/delta_norm` > 0")
+    by_run = {model.source_run_id: model for model in found if model.name in ("pivot", "lora")}
+    assert set(by_run) == {r.id for s in ("invert", "finetune") for r in find_runs(step=s)}
+    for run in chosen.values():
+        numbers = {m.key: m.value for m in by_run[run.id].metrics}
+        for key in ("distance/delta_norm", "reconstruction/bank_gain", "editability/relative"):
+            assert numbers[key] == run.metrics[key]
+
+
+def test_runs_name_their_pictures_and_sweeps_show_them(study):
+    for step in ("invert", "finetune", "evaluate", "sweep"):
+        for run in find_runs(step=step):
+            (found,) = MlflowClient().get_run(run.id).inputs.dataset_inputs
+            assert found.dataset.name == "mochi"
+    for sweep in find_runs(step="sweep"):
+        assert "pictures.png" in {f.path for f in MlflowClient().list_artifacts(sweep.id)}
+
+
+def test_a_study_leaves_its_views_and_its_choice_as_its_note(study):
+    _, output = study
+    tags = MlflowClient().get_experiment("1").tags
+    assert sum(key.startswith("mlflow.sharedViewState.pti-") for key in tags) == 4
+    (main,), (made,) = find_runs(step="main"), find_runs(step="register")
+    first = main.tags["mlflow.note.content"].splitlines()[0]
+    assert first.startswith(get_run(made.tags["pti.registered"]).name)
+    assert "<mochi>" in output and "&lt;mochi>" in main.tags["mlflow.note.content"]
 
 
 def test_plain_diffusers_draws_the_same_picture_as_generate(study, tmp_path):
