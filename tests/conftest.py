@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from mlflow_server import server, server_port  # noqa: F401
 from PIL import Image
+from registry_store import mei, registry_store, world  # noqa: F401
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -150,19 +152,10 @@ def store(tmp_path, monkeypatch, empty_store):
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory):
-    """One database for many tests: to make one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('database')}/mlflow.db"
-
-
 @pytest.fixture
-def experiment(database, tmp_path, monkeypatch):
-    """A fresh experiment's id in the shared database, and a working folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    made = str(connect().create_experiment(str(tmp_path)))
+def experiment(store, monkeypatch):
+    """An experiment's id, in which this process's runs are kept."""
+    made = str(connect().create_experiment("experiment"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", made)
     return made
 

@@ -102,7 +102,7 @@ def broken(tmp_path):
         (["report", "--run=" + "0" * 32], "E210", 2),
         (["generate", "--model=nothing"], "E216", 2),
         (["ui"], "E233", 2),
-        (["ui", "--run=" + "0" * 32], "E233", 2),
+        (["ui", "--run=" + "0" * 32], "E210", 2),
         (["generate", "--model=models:/nothing@champion"], "E408", 4),
         (["generate", "--model=models:/nothing@champion", "--weights=1,2"], "E253", 2),
         (["generate", "--weights=1,inf"], "E253", 2),
