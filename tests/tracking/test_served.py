@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -36,7 +38,8 @@ def address(tmp_path_factory):
             port = probe.getsockname()[1]
         words = "models serve -m models:/mei@champion --env-manager local -h 127.0.0.1 -p"
         command = [sys.executable, "-m", "mlflow", *words.split(), str(port)]
-        environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # MLflow runs uvicorn by name
+        environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "PATH": path}
         with open(folder / "log", "w") as log:
             server = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -45,7 +48,8 @@ def address(tmp_path_factory):
             wait_for(f"http://127.0.0.1:{port}/ping", server, folder / "log")
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
 
 
