@@ -10,7 +10,7 @@ from mlflow.entities import Metric, RunTag
 
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.tracking.sending import MODEL
-from pti_pipeline.tracking.store import connect
+from pti_pipeline.tracking.store import answering, connect
 
 
 def add_metrics(run: Found, values: Mapping[str, float]) -> None:
@@ -18,17 +18,20 @@ def add_metrics(run: Found, values: Mapping[str, float]) -> None:
     now, step = int(time.time() * 1000), int(run.params.get("steps", 0))
     model = run.tags.get(MODEL)
     batch = [Metric(key, float(value), now, step, model) for key, value in values.items()]
-    connect().log_batch(run.id, metrics=batch)
+    with answering():
+        connect().log_batch(run.id, metrics=batch)
 
 
 def add_tags(run: Found, values: Mapping[str, object]) -> None:
     """Set tags of a run."""
     tags = [RunTag(key, str(value)) for key, value in values.items()]
-    connect().log_batch(run.id, tags=tags)
+    with answering():
+        connect().log_batch(run.id, tags=tags)
 
 
 def add_files(run: Found, folder: Path, path: str) -> str:
     """Log a folder's files under ``path``; return where the store keeps them."""
     client = connect()
-    client.log_artifacts(run.id, str(folder), path)
-    return f"{client.get_run(run.id).info.artifact_uri}/{path}"
+    with answering():
+        client.log_artifacts(run.id, str(folder), path)
+        return f"{client.get_run(run.id).info.artifact_uri}/{path}"
