@@ -118,6 +118,8 @@ def _bookkeeping(base: BaseModel, subject: Subject, runs: int) -> Row:
         def logging() -> None:
             for _ in recorded(opened, moments, Course({}, {})):
                 pass
+            for run in opened:  # the sender's work is of this too
+                run.wait()
 
         cases = {"distances": distances, "logging": logging, "steps": steps}
         seconds = interleaved(cases, turns, warm=1)

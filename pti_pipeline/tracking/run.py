@@ -100,6 +100,11 @@ class Run:
                 shutil.copyfile(path, kept)
         self._put_file("artifact", kept, {"folder": folder})
 
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until the store has all that was logged so far, and return whether it has."""
+        self.flush()
+        return sender().drain(self._post, seconds)
+
     def end(self, status: str) -> None:
         """Say how the run ended."""
         self.flush()

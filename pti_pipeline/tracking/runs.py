@@ -18,7 +18,7 @@ from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError
 from pti_pipeline.tracking.interruption import Interruption, interruptible
 from pti_pipeline.tracking.outbox import Outbox, outbox_root
 from pti_pipeline.tracking.run import Run
-from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, Post, sender
+from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, sender
 from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id, store_uri
 
 GRACE = 5.0
@@ -89,7 +89,7 @@ def opened(
             done = False
             try:
                 run.end(status)
-                done = sender().drain(post, GRACE) or _waited(post, interruption)
+                done = run.wait(GRACE) or _waited(run, interruption)
             except ResourceError:  # the journal can't take it; the store may
                 client.set_terminated(run_id, "FAILED")
                 raise
@@ -103,11 +103,11 @@ def opened(
                         print(each, file=sys.stderr)
 
 
-def _waited(post: Post, interruption: Interruption) -> bool:
+def _waited(run: Run, interruption: Interruption) -> bool:
     """Wait for a store that does not answer, unless one is told to stop."""
     interruption.lower()
     try:
-        done = sender().drain(post, PATIENCE)
+        done = run.wait(PATIENCE)
     finally:
         interruption.holds += 1
     if not done:
