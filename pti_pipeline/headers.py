@@ -65,7 +65,7 @@ def word_of(token: str) -> str:
     >>> word_of("<mochi>")
     'mochi'
     """
-    return re.sub(r"[^\w-]+", "", token) or "character"
+    return re.sub(r"[^\w-]+", "", token).lstrip("-") or "character"
 
 
 def base_name(base: str) -> str:

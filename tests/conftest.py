@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from mlflow_server import server, server_port  # noqa: F401
 from PIL import Image
 from registry_store import mei, registry_store, world  # noqa: F401
+from stores import keep_in
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -145,10 +146,7 @@ def empty_store(tmp_path_factory):
 def store(tmp_path, monkeypatch, empty_store):
     """A fresh tracking store, and a working folder of its own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
+    keep_in(tmp_path, monkeypatch)
     return tmp_path
 
 

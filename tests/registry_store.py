@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 from registered import write_sweep
+from stores import store_in
 
 from pti_pipeline.families import load
 from pti_pipeline.steps.register import register
@@ -19,11 +20,7 @@ def world():
 def registry_store(tmp_path_factory):
     """One store for all tests of a module: each registers models of its own."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-            patch.delenv(name, raising=False)
+    with store_in(folder):
         yield folder
 
 

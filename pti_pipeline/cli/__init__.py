@@ -39,7 +39,7 @@ from pti_pipeline.values import parse_learning_rates, parse_seeds
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-for speaker in ("mlflow.store.db.utils", "mlflow.system_metrics", "alembic"):
+for speaker in ("mlflow.system_metrics", "alembic"):
     logging.getLogger(speaker).setLevel(logging.WARNING)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pti_pipeline.errors import UsageError
 from pti_pipeline.steps.gate import Candidate, find_candidate
 from pti_pipeline.tracking.find import fetch
 from pti_pipeline.tracking.read import sample_grids
+from pti_pipeline.tracking.store import RUN_ID
 from pti_pipeline.tracking.versions import fetch_bundle
 
 
@@ -36,7 +36,7 @@ def find_bundle(model: str, folder: Path) -> Path:
     folder.mkdir()
     if model.startswith("models:/"):
         return fetch_bundle(model, folder)
-    if re.fullmatch(r"[0-9a-fA-F]{32}", model):
+    if RUN_ID.fullmatch(model):
         candidate = find_candidate(model)
         bundle = collect(candidate, folder)
         close(candidate, bundle)

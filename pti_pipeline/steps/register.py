@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pti_pipeline.bundle import CARD_FILE, GRID_FILE
 from pti_pipeline.families.license import base_license
+from pti_pipeline.headers import word_of
 from pti_pipeline.steps.card import model_card, readme
 from pti_pipeline.steps.gate import Candidate, find_candidate, numbers, refusal
 from pti_pipeline.steps.packing import close, collect
@@ -56,7 +56,7 @@ def register(
     candidate = find_candidate(run_id)
     found = candidate.run
     token = found.tags["pti.token"]
-    name = name or re.sub(r"[^\w-]+", "", token).lstrip("-") or "character"
+    name = name or word_of(token)
     registry.check_names(name, alias)
     gate = _gate(candidate, force)
     license = base_license(found.tags["pti.base"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.tracking.store import EXPERIMENT, FINAL, answering, connect, experiment_id
+from pti_pipeline.tracking.store import EXPERIMENT, FINAL, RUN_ID, answering, connect, experiment_id
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def get_run(run_id: str) -> Found:
     """
     client = connect()
     hint = "copy a run id from the MLflow UI"
-    if not re.fullmatch(r"[0-9a-fA-F]{32}", run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise UsageError("E210", f"'{run_id}' is no run id", hint)
     with answering():
         try:

@@ -18,8 +18,7 @@ from filelock import FileLock, Timeout
 from pti_pipeline.errors import ResourceError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
+from pti_pipeline.tracking.store import RUN_ID, database
 
 
 class UnsendableError(Exception):
@@ -140,9 +139,8 @@ class Outbox:
 
 def outbox_root(uri: str) -> Path:
     """Folder of a store's outboxes: beside a SQLite database, else in the home folder."""
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
-        return database.parent / ".pti" / "outbox" / database.name
+    if path := database(uri):
+        return path.absolute().parent / ".pti" / "outbox" / path.name
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]  # no password
     place = f"{parts.scheme}://{host}{parts.path.rstrip('/')}?{parts.query}"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pti_pipeline.errors import UsageError
 from pti_pipeline.tracking.addresses import comparison_address, run_address, view_address
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.presets import PRESETS
-from pti_pipeline.tracking.store import EXPERIMENT, connect, experiment_id, store_uri
+from pti_pipeline.tracking.store import (
+    EXPERIMENT,
+    connect,
+    database,
+    experiment_id,
+    shown_uri,
+    store_uri,
+)
 from pti_pipeline.tracking.views import write_views
 
 
@@ -30,7 +35,7 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
         If there are no runs yet, or no such run or study.
     """
     if _fresh() or not (run or study or find_runs()):
-        what = f"no runs of experiment '{EXPERIMENT}' in {store_uri()} yet"
+        what = f"no runs of experiment '{EXPERIMENT}' in {shown_uri()} yet"
         hint = "make some by make demo, or name another experiment by MLFLOW_EXPERIMENT_ID"
         raise UsageError("E233", what, hint)
     client = connect()
@@ -49,8 +54,8 @@ def find_pages(server: str, run: str = "", study: str = "") -> dict[str, str]:
 
 def _fresh() -> bool:
     """Whether the store is a database that is not there: to look into it would make it."""
-    uri = store_uri()
-    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
+    path = database(store_uri())
+    return path is not None and not path.is_file()
 
 
 def _chosen(study: Found) -> list[str]:

@@ -21,6 +21,7 @@ from pti_pipeline.errors import StoreError
 
 EXPERIMENT = "pti"
 """Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
+RUN_ID = re.compile(r"[0-9a-fA-F]{32}")
 KNOCK = 10.0
 """Seconds that a server has for its first answer."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -101,14 +102,21 @@ def answering() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, HTTPException, OSError, ValueError) as error:
         why = str(error).splitlines()[0][:120]
         if getattr(error, "error_code", "") in FINAL:
-            what = f"the tracking store {_shown()} refuses ({why})"
+            what = f"the tracking store {shown_uri()} refuses ({why})"
             raise StoreError("E504", what, "see what it says") from error
-        what = f"the tracking store {_shown()} does not answer ({why})"
+        what = f"the tracking store {shown_uri()} does not answer ({why})"
         hint = "start it, or unset MLFLOW_TRACKING_URI to use ./mlflow.db"
         raise StoreError("E501", what, hint) from error
 
 
-def _shown() -> str:
+def database(uri: str) -> Path | None:
+    """File of a SQLite store; None of any other."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def shown_uri() -> str:
     """Where runs are kept, without a password."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", store_uri())
 
@@ -152,8 +160,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def _alone(uri: str, purpose: str = "") -> AbstractContextManager[object]:
     """Keep others out, e.g. while a database gets its tables: two makers break it for good."""
-    if not uri.startswith("sqlite:///"):
+    path = database(uri)
+    if path is None:
         return nullcontext()
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}{purpose}.lock"))

@@ -2,6 +2,7 @@
 
 import pytest
 from chromium import FOUND, browse
+from stores import store_in
 from written import write_study
 
 from pti_pipeline.report.page import page
@@ -26,11 +27,7 @@ SHOWN = "document.querySelector('#{} .stop.on img').src"
 def files(tmp_path_factory):
     """A study as a page, and one whose names want to take the page over."""
     folder = tmp_path_factory.mktemp("pages")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.chdir(folder)
+    with store_in(folder):
         for name, changes in {"study": {"twins": True}, "hostile": {"token": HOSTILE}}.items():
             study = gather(get_run(write_study(**changes)), folder / "grids")
             (folder / f"{name}.html").write_text(page(study), encoding="utf-8")

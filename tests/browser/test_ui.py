@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from chromium import FOUND, browse
+from stores import store_in
 from written import color, write_study
 
 from pti_pipeline.data import load_subject
@@ -90,11 +91,7 @@ def pages_of(process):
 def study(tmp_path_factory):
     """A study of four learning rates with everything that its runs log beside numbers."""
     folder = tmp_path_factory.mktemp("ui")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.chdir(folder)
+    with store_in(folder) as patch:
         made = write_study("<mochi>", lrs=LRS, twins=True)
         subject = load_subject(MOCHI, 48)
 

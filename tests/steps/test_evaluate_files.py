@@ -3,6 +3,7 @@
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from stores import store_in
 
 from pti_pipeline import sharing
 from pti_pipeline.cli import main
@@ -21,9 +22,7 @@ def pti(*words):
 def shop(tmp_path_factory):
     """A store for the whole file, and one process for the work."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    with store_in(folder) as patch:
         patch.setattr(sharing.machine, "cores", lambda: 1)
         yield folder
 

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
+from stores import store_in
 
 from pti_pipeline import exports
 from pti_pipeline.bundle import draw_bundles, load_bundles
@@ -45,10 +46,7 @@ def run_of(output):
 def shop(tmp_path_factory):
     """A store for the whole file."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
+    with store_in(folder):
         yield folder
 
 

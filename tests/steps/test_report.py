@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from PIL import Image
+from stores import store_in
 from written import DISTANCES, GAINS, STEPS, color, write_study
 
 from pti_pipeline.cli import main
@@ -97,11 +98,7 @@ class Tree(HTMLParser):
 def shop(tmp_path_factory):
     """One store for all studies of this file: making a database takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-            patch.delenv(name, raising=False)
-        patch.chdir(folder)
+    with store_in(folder):
         yield folder
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 from mlflow import MlflowClient
+from stores import store_in
 
 from pti_pipeline.errors import DivergedError, UsageError
 from pti_pipeline.steps.select import select
@@ -25,11 +26,7 @@ def logged(name, params, tags, metrics=()):
 def store(tmp_path_factory):
     """One store for all of these tests: they look at the sweeps that they make."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-            patch.delenv(name, raising=False)
+    with store_in(folder):
         yield folder
 
 
