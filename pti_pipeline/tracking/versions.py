@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -47,6 +48,10 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
         raise ModelError(
             "E408", f"the files of '{uri}' are gone ({_first(error)})", HINT
         ) from error
+    for cache in list(files.rglob("__pycache__")):
+        shutil.rmtree(
+            cache
+        )  # Python leaves it in a local store when MLflow runs the version's code
     found = {path: value for path, value in file_hashes(files).items() if path not in OWN}
     check_hashes(f"'{uri}', version {version.version}", hashes, found)
     return next(files.glob(f"artifacts/*/{BUNDLE_FILE}")).parent

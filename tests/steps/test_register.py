@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_its_signature_example_and_requirements(mei):
 
 def test_it_is_loaded_and_asked_without_any_pickle(mei, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as usual: it leaves .pyc files there
+    mlflow.pyfunc.load_model("models:/mei@champion")
     files = fetch_bundle("models:/mei@champion", tmp_path).parents[1]
     assert {p.suffix for p in files.rglob("*") if p.is_file()} == {
         "", ".py", ".yaml", ".txt", ".json", ".md", ".png", ".safetensors",
