@@ -11,11 +11,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
-from pti_pipeline.weights import BUNDLED, read_weights
+from pti_pipeline.weights import BUNDLED, read_weights, write_weights
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def save_pivot(pivot: Pivot, path: Path) -> None:
     start = json.dumps(pivot.start[0].tolist())
     metadata = {"token": pivot.token, "initializer": pivot.initializer, "start": start}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({pivot.token: pivot.embedding.detach().cpu().float().contiguous()}, path, metadata)
+    write_weights(path, {pivot.token: pivot.embedding.float()}, metadata)
 
 
 def load_pivot(path: Path) -> Pivot:

@@ -63,15 +63,20 @@ def share(experiments: Sequence[Settings]) -> Shared[Settings]:
     return Shared(trained, owner, tuple(e.steps for e in experiments))
 
 
-def spread(moments: Iterable[Moment], shared: Shared[Settings]) -> Iterator[Moment]:
-    """Tell what trainings do as what each experiment does, up to its own end."""
-    alive: torch.Tensor | None = None
+def spread(
+    moments: Iterable[Moment], shared: Shared[Settings], dead: Iterable[int] = ()
+) -> Iterator[Moment]:
+    """Tell what trainings do as what each experiment does, up to its own end.
+
+    Of a training that goes on, ``dead`` are the experiments that had diverged.
+    """
+    gone = set(dead)
+    alive: torch.Tensor = torch.tensor([k not in gone for k in range(len(shared.owner))])
     for moment in moments:
         device = moment.alive.device
         owner = torch.tensor(shared.owner, device=device)
         running = torch.tensor([moment.step <= end for end in shared.ends], device=device)
-        now = moment.alive[owner]
-        alive = now if alive is None else torch.where(running, now, alive)
+        alive = torch.where(running, moment.alive[owner], alive.to(device))
         yield Moment(
             moment.step,
             {name: values[owner] for name, values in moment.metrics.items()},

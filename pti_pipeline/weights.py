@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,23 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors under a header; what can't be written is an ``OSError``."""
+    """Write tensors under a header, the same to the byte every time.
+
+    Raises
+    ------
+    OSError
+        If it can't be written.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.write_bytes(save(plain, dict(header)))
+    path.write_bytes(_in_order(save(plain, dict(header))))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Sort the text of a file's header, which safetensors leaves in the order of a hash table."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    facts = json.loads(data[8:end])
+    if words := facts.get("__metadata__"):
+        facts["__metadata__"] = dict(sorted(words.items()))
+    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin where 8 bytes do
+    return len(text).to_bytes(8, "little") + text + data[end:]

@@ -22,6 +22,7 @@ from pti_pipeline.cli.options import (
     find_folder,
     option,
     place,
+    resuming,
     subject,
     training,
     watching,
@@ -107,6 +108,7 @@ def main() -> None:
 @option("alias", "champion", "Alias that the new version gets; candidate if it leaks or collapsed.")
 @executing
 @place
+@resuming
 def main_command(**options: Any) -> None:
     """Run the whole study: all sweeps, all choices, the registration."""
     parse_learning_rates(options["inversion_lrs"])
@@ -125,8 +127,8 @@ def main_command(**options: Any) -> None:
     if count < usual:
         told = f"{count} seed{'s'[: count > 1]}"
         click.echo(f"Takes {told} where the default is {usual}: choices have no good interval.")
-    options["images"] = str(find_folder(options["images"]))
-    click.echo("\n" + main(Plan(**options)))
+    options["images"], resume = str(find_folder(options["images"])), options.pop("resume")
+    click.echo("\n" + main(Plan(**options), resume))
     click.echo(f"Compare:  {_command()} ui")
 
 

@@ -72,6 +72,16 @@ def study(command: Command) -> Command:
     return option("study", "", "Run id of the study that this step belongs to.")(command)
 
 
+def resuming(command: Command) -> Command:
+    """Add the option that says what becomes of an interrupted run."""
+    return option(
+        "resume",
+        "auto",
+        "auto: go on with the run of the same settings that was interrupted; no: make another; or "
+        "the id of the run to go on with.",
+    )(command)
+
+
 def training(command: Command) -> Command:
     """Add the options of every training."""
     return _wrapped(

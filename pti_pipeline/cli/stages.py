@@ -15,6 +15,7 @@ from pti_pipeline.cli.options import (
     place,
     regularizer_settings,
     regularizing,
+    resuming,
     stopping,
     study,
     subject,
@@ -41,6 +42,7 @@ from pti_pipeline.values import (
 @option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
 @option("seed", 0, "Of every draw.", type=int)
 @place
+@resuming
 @study
 def invert(**o: Any) -> None:
     """Learn the embedding of a placeholder token: the pivot.
@@ -50,11 +52,14 @@ def invert(**o: Any) -> None:
     """
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
     settings = InvertSettings(**_training(o), lr=lr, seed=o["seed"], vectors=o["vectors"])
-    from pti_pipeline.steps.invert import prepare_inversion, run_inversions
+    from pti_pipeline.steps.attempts import Within
+    from pti_pipeline.steps.invert import run_inversions
+    from pti_pipeline.steps.prepared import prepare_inversion
 
     where, folder = base_settings(o), find_folder(o["images"])
     ready = prepare_inversion(where, folder, o["token"], o["initializer"])
-    (run,) = run_inversions(ready, [settings], watch_settings(o), o["study"])
+    last = watch_settings(o), Within(o["study"]), o["resume"]
+    (run,) = run_inversions(ready, [settings], *last)
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
 
 
@@ -72,17 +77,21 @@ def invert(**o: Any) -> None:
 @regularizing
 @option("seed", 0, "Of every draw.", type=int)
 @place
+@resuming
 @study
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
     own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")} | regularizer_settings(o)
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
-    from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
+    from pti_pipeline.steps.attempts import Within
+    from pti_pipeline.steps.finetune import run_finetunings
+    from pti_pipeline.steps.prepared import prepare_finetuning
 
     images = find_folder(o["images"]) if o["images"] else None
     ready = prepare_finetuning(base_settings(o), [settings], images)
-    (run,) = run_finetunings(ready, [settings], watch_settings(o), o["study"])
+    last = watch_settings(o), Within(o["study"]), o["resume"]
+    (run,) = run_finetunings(ready, [settings], *last)
     click.echo(f"LoRA in run {run}. Next:  pti evaluate --run {run}  or  pti register --run {run}")
 
 
@@ -102,6 +111,7 @@ def finetune(**o: Any) -> None:
 @regularizing
 @executing
 @place
+@resuming
 @study
 def sweep(**o: Any) -> None:
     """Train one stage at every learning rate, seed and value of a setting, one run each.
@@ -134,7 +144,7 @@ def sweep(**o: Any) -> None:
 
     where, last = base_settings(o), (watch_settings(o), o["study"])
     whole = Pack(o["stage"], where, subject, members, *last, varied=vary[0])
-    run = sweep(whole, Executor(o["executor"], o["ray_address"]))
+    run = sweep(whole, Executor(o["executor"], o["ray_address"]), o["resume"])
     click.echo(f"Sweep in run {run}. Next:  pti evaluate --run {run}  then  pti select --run {run}")
 
 

@@ -14,9 +14,11 @@ def sync() -> None:
     What runs log is kept on disk until the store has it: beside a SQLite database in .pti, else in
     ~/.pti. Runs whose process died are ended, too.
     """
+    from pti_pipeline.steps.attempts import tidy
     from pti_pipeline.tracking.lost import sync
 
     done = sync()
+    tidy()
     click.echo(f"{done.entries} entries sent.")
     for name in done.ended:
         click.echo(f"Ended, its process had died: {name}")

@@ -201,10 +201,10 @@ class StableDiffusion:
             unet_lora_layers=convert_state_dict_to_diffusers(plain),
             unet_lora_adapter_metadata={k: v for k, v in metadata.items() if k not in OURS},
         )
+        tensors, header = read_weights(folder / LORA_WEIGHT_NAME_SAFE)
         if ours := {k: v for k, v in metadata.items() if k in OURS}:
-            tensors, written = read_weights(folder / LORA_WEIGHT_NAME_SAFE)
-            header = {**written, OUR_KEY: json.dumps(ours)}
-            write_weights(folder / LORA_WEIGHT_NAME_SAFE, tensors, header)
+            header |= {OUR_KEY: json.dumps(ours)}
+        write_weights(folder / LORA_WEIGHT_NAME_SAFE, tensors, header)
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""

@@ -23,12 +23,15 @@ from pti_pipeline.pivot import load_pivot
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
+from pti_pipeline.steps.attempts import attempt
 from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.dataset import log_dataset
 from pti_pipeline.tracking.find import Found, fetch, get_run, members
 from pti_pipeline.tracking.runs import open_run
 
+EVALUATION = "pti.evaluation"
+"""Tag of a training: the run that measured it last."""
 TRAVELLED = ("distance/delta_norm", "distance/log10")
 
 
@@ -90,18 +93,27 @@ def evaluate(
         "pti.version": __version__,
         **readers,
     }
+    own = {"step": "evaluate", "study": study, **params, **more, **about}
+    attempted = attempt([own], nested=bool(study))
+    if attempted.finished:
+        return attempted.finished[0]
     known = kept(study, params, about)
     todo = _missing(runs, known, kit.base)
     tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
-    with open_run(f"evaluate {target.name}", {**params, **more}, tags) as run:
+    tags |= attempted.tags[0]
+    name, words, earlier = f"evaluate {target.name}", {**params, **more}, attempted.earlier[0]
+    with open_run(name, words, tags, earlier=earlier) as run:
         log_dataset([run], kit.subject, images)
 
         def log(found: Found) -> None:
+            if get_run(found.id).tags.get(EVALUATION) == run.id:  # before it was interrupted
+                return
             own = found.tags.get("pti.pivot")
             references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
             metrics, missing = compare(meter, known[found.id], references)
             cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
-            run.add_to(found, _travelled(found) | metrics, cleared | readers | missing)
+            words = {EVALUATION: run.id, **cleared, **readers, **missing}
+            run.add_to(found, _travelled(found) | metrics, words)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
 
         for found in passed_over:

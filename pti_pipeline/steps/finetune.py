@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,27 +17,34 @@ from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import Subject, load_subject, patterns_of
+from pti_pipeline.data import patterns_of
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import load_pivot, placeholder_tokens
 from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import build_probe, encode_probe, read
-from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.regularizers import regularize
 from pti_pipeline.settings import (
     TARGETS,
-    BaseSettings,
     FinetuneSettings,
     SampleSettings,
     WatchSettings,
 )
 from pti_pipeline.state import State
-from pti_pipeline.steps.pivot_runs import check_base, find_pivots
+from pti_pipeline.steps.attempts import ALONE, AUTO, Attempt, Within, attempt
+from pti_pipeline.steps.prepared import Finetuning, facts
+from pti_pipeline.steps.resuming import begin, forget, keeping, restore
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.find import Found, fetch
-from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
+from pti_pipeline.tracking.find import fetch
+from pti_pipeline.tracking.members import (
+    View,
+    ending_view,
+    follow,
+    grid_view,
+    metric_view,
+    open_runs,
+    stopped,
+)
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.weights import log_weights
@@ -50,58 +57,12 @@ INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
 """Tags that a tuning has from its inversion."""
 
 
-@dataclass(frozen=True)
-class Finetuning:
-    """Everything that a fine-tuning needs, loaded and checked.
-
-    ``inversions`` are the runs that hold the pivots, by the run ids that the user gave.
-    """
-
-    where: BaseSettings
-    base: BaseModel
-    inversions: dict[str, Found]
-    images: Path
-    subject: Subject
-
-
-def prepare_finetuning(
-    where: BaseSettings, experiments: Sequence[FinetuneSettings], images: Path | None
-) -> Finetuning:
-    """Find the pivots, load the base and the pictures, before any run is made.
-
-    Parameters
-    ----------
-    where : BaseSettings
-        The base must be the one that the pivots were inverted on.
-    experiments : sequence of FinetuneSettings
-        Name the pivots.
-    images : Path, optional
-        The first inversion's own folder by default.
-
-    Raises
-    ------
-    UsageError, DataError, ModelError
-        If a run holds no pivot, the base is another, the pivots differ in more than their values,
-        pictures can't be read, or there is no such regularizer.
-    """
-    for name in dict.fromkeys(e.regularizer for e in experiments):
-        find_regularizer(name)
-    inversions = find_pivots([e.pivot for e in experiments])
-    base = load(where.base, where.device, where.precision)
-    check_base(base, inversions.values())
-    first = next(iter(inversions.values()))
-    folder = images or Path(first.tags["pti.images"])
-    return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
-
-
 def run_finetunings(
     ready: Finetuning,
     experiments: Sequence[FinetuneSettings],
     watch: WatchSettings,
-    study: str = "",
-    sweep: str = "",
-    pack: str = "",
-    varied: str = "",
+    within: Within = ALONE,
+    resume: str = AUTO,
 ) -> list[str]:
     """Train one LoRA for each experiment and log each as a run; return the runs' ids.
 
@@ -111,80 +72,93 @@ def run_finetunings(
     experiments : sequence of FinetuneSettings
         May differ in what :data:`pti_pipeline.studies.packs.OWN` lists.
     watch : WatchSettings
-    study, sweep : str
-        Run ids of the study and sweep that these belong to.
-    pack : str
-        Which pack of the sweep this is.
-    varied : str
-        Name of the setting that the sweep varies beside learning rate and seed.
+    within : Within
+    resume : str
+        See :func:`pti_pipeline.steps.attempts.attempt`.
 
     Raises
     ------
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
+    same, own = facts(ready, watch, within), [ready.inversions[e.pivot].id for e in experiments]
+    each = [{**same, **asdict(e), "pivot": id} for e, id in zip(experiments, own, strict=True)]
+    found = attempt(each, resume, within.nested)
+    if found.finished:
+        return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)
-    inversions = [ready.inversions[e.pivot] for e in experiments]
-    words = {
-        "pti.step": "finetune",
-        "pti.study": study,
-        "pti.sweep": sweep,
-        "pti.pack": pack,
-        "pti.data_fingerprint": ready.subject.fingerprint,
-        "pti.images": str(ready.images.resolve()),
-    }
-    tags = [
-        {**words, **{key: found.tags[key] for key in INHERITED}, "pti.pivot": found.id}
-        for found in inversions
-    ]
-    params = [
-        {**asdict(ready.where), "images": ready.images, **asdict(e), "pivot": found.id}
-        for e, found in zip(experiments, inversions, strict=True)
-    ]
-    names = [f"finetune {label(e, varied)}" for e in experiments]
+    alone = not within.sweep
     with TemporaryDirectory() as temporary:
         files = {
-            found.id: fetch(found, f"pivot/{PIVOT_FILE}", Path(temporary) / found.id)
-            for found in ready.inversions.values()
+            pivot.id: fetch(pivot, f"pivot/{PIVOT_FILE}", Path(temporary) / pivot.id)
+            for pivot in ready.inversions.values()
         }
         loaded = {run_id: load_pivot(file) for run_id, file in files.items()}
         pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
-        token, vectors = pivots[0].token, torch.stack([p.embedding for p in pivots])
-        material = prepare(base, ready.subject, placeholder_tokens(token, vectors.shape[1]))
+        who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
+        tokens = placeholder_tokens(who.name, who.vectors.shape[1])
+        material = prepare(base, ready.subject, tokens)
         seeds = [e.seed for e in shared.trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
-        prompts = patterns_of(ready.subject, token)
+        prompts = patterns_of(ready.subject, who.name)
         terms = regularize(base, adapter, material, pivots, prompts, first)
         with (
-            open_runs(names, params, tags, not sweep) as runs,
-            nullcontext() if sweep else watched(runs[0]),
+            open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,
+            watched(runs[0]) if alone else nullcontext(),
         ):
+            begin(found, runs)
             log_dataset(runs, ready.subject, ready.images)
-            if not sweep:
+            if alone:
                 log_pictures(runs[0], ready.subject)
-            who = Characters(token, vectors)
-            state = State.begin(len(seeds), base.device)
+            state, course = restore(found, len(seeds), base.device)
+
+            def keep(k: int, owner: int) -> None:
+                weights = lora.peft_state(adapter, owner)
+                _keep(runs[k], base, adapter, weights, files[own[k]])
+                log_weights(runs[k], "lora", f"lora/{LORA_FILE}", experiments[k])
+
+            views = [
+                *_views(ready, adapter, who, shared, watch, state),
+                ending_view(shared, state, keep),
+                keeping(found, runs, shared, state, course),
+            ]
             tuned = finetune(base, adapter, material, pivots, shared.trained, terms, state)
-            learned: dict[int, dict[str, Tensor]] = {}
-
-            def keep(_: Sequence[Run], step: int) -> None:
-                learned.update({k: lora.peft_state(adapter, o) for k, o in shared.ending(step)})
-
-            views = _views(ready, adapter, who, shared, watch, state)
-            views.append(View(frozenset(shared.ends), keep))
-            frozen = follow(runs, spread(tuned, shared), "fine-tuning", shared, views)
-            for k, owner in enumerate(shared.owner):
-                if k not in frozen:
-                    weights = learned.get(k) or lora.peft_state(adapter, owner)  # if it stopped
-                    _keep(runs[k], base, adapter, weights, files[inversions[k].id])
-                    log_weights(runs[k], "lora", f"lora/{LORA_FILE}", experiments[k])
-            if frozen and not sweep:
+            moments = spread(tuned, shared, course.frozen)
+            follow(runs, moments, "fine-tuning", shared, views, course, found.step)
+            for k, owner in stopped(shared, state, course):
+                keep(k, owner)
+            if course.frozen and alone:
+                forget(runs)
                 raise DivergedError(
                     "E901",
-                    f"the tuning diverged at step {frozen[0]}",
+                    f"the tuning diverged at step {course.frozen[0]}",
                     "use a smaller learning rate",
                 )
-            return [run.id for run in runs]
+    forget(runs)
+    return [run.id for run in runs]
+
+
+def _described(
+    ready: Finetuning, experiments: Sequence[FinetuneSettings], within: Within, found: Attempt
+) -> tuple[list[str], list[dict[str, object]], list[dict[str, str]]]:
+    """Names, parameters and tags of the runs."""
+    words = {
+        "pti.step": "finetune",
+        **within.tags,
+        "pti.data_fingerprint": ready.subject.fingerprint,
+        "pti.images": str(ready.images.resolve()),
+    }
+    place = {**asdict(ready.where), "images": ready.images}
+    inversions = [ready.inversions[e.pivot] for e in experiments]
+    tags = [
+        {**words, **{key: pivot.tags[key] for key in INHERITED}, "pti.pivot": pivot.id, **own}
+        for pivot, own in zip(inversions, found.tags, strict=True)
+    ]
+    params = [
+        {**place, **asdict(e), "pivot": pivot.id}
+        for e, pivot in zip(experiments, inversions, strict=True)
+    ]
+    return [f"finetune {label(e, within.varied)}" for e in experiments], params, tags
 
 
 def _views(

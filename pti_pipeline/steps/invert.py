@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,19 +15,26 @@ from torch import Tensor
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.families import load
-from pti_pipeline.families.base import BaseModel
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.prefixes import Shared, share, spread
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
-from pti_pipeline.settings import BaseSettings, InvertSettings, SampleSettings, WatchSettings
+from pti_pipeline.settings import InvertSettings, SampleSettings, WatchSettings
 from pti_pipeline.state import State
+from pti_pipeline.steps.attempts import ALONE, AUTO, Attempt, Within, attempt
+from pti_pipeline.steps.prepared import Inversion, facts
+from pti_pipeline.steps.resuming import begin, forget, keeping, restore
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.members import View, follow, grid_view, metric_view, open_runs
-from pti_pipeline.tracking.run import Run
+from pti_pipeline.tracking.members import (
+    View,
+    ending_view,
+    follow,
+    grid_view,
+    metric_view,
+    open_runs,
+    stopped,
+)
 from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
@@ -35,50 +42,12 @@ from pti_pipeline.values import label
 from pti_pipeline.watching import judge, watch_steps
 
 
-@dataclass(frozen=True)
-class Inversion:
-    """Everything that an inversion needs, loaded and checked."""
-
-    where: BaseSettings
-    base: BaseModel
-    images: Path
-    subject: Subject
-    token: str
-    initializer: str
-    row: Tensor
-
-
-def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer: str) -> Inversion:
-    """Load the base and the pictures, before any run is made.
-
-    Parameters
-    ----------
-    where : BaseSettings
-    images : Path
-        Folder of the subject's pictures.
-    token, initializer : str
-        Placeholder token, and the word it starts from.
-
-    Raises
-    ------
-    UsageError, DataError, ModelError
-        Whatever is wrong with them.
-    """
-    base = load(where.base, where.device, where.precision)
-    base.check_token(token)
-    row = base.initializer_row(initializer)
-    subject = load_subject(images, base.resolution)
-    return Inversion(where, base, images, subject, token, initializer, row)
-
-
 def run_inversions(
     ready: Inversion,
     experiments: Sequence[InvertSettings],
     watch: WatchSettings,
-    study: str = "",
-    sweep: str = "",
-    pack: str = "",
-    varied: str = "",
+    within: Within = ALONE,
+    resume: str = AUTO,
 ) -> list[str]:
     """Learn one pivot for each experiment and log each as a run; return the runs' ids.
 
@@ -88,29 +57,72 @@ def run_inversions(
     experiments : sequence of InvertSettings
         May differ in learning rate and seed.
     watch : WatchSettings
-    study, sweep : str
-        Run ids of the study and sweep that these belong to.
-    pack : str
-        Which pack of the sweep this is.
-    varied : str
-        Name of the setting that the sweep varies beside learning rate and seed.
+    within : Within
+    resume : str
+        See :func:`pti_pipeline.steps.attempts.attempt`.
 
     Raises
     ------
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
+    same = facts(ready, watch, within)
+    found = attempt([{**same, **asdict(e)} for e in experiments], resume, within.nested)
+    if found.finished:
+        return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
     material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
+    alone = not within.sweep
+    with (
+        open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,
+        watched(runs[0]) if alone else nullcontext(),
+    ):
+        begin(found, runs)
+        log_dataset(runs, ready.subject, ready.images)
+        if alone:
+            log_pictures(runs[0], ready.subject)
+        state, course = restore(found, len(shared.trained), base.device)
+
+        def keep(k: int, owner: int) -> None:
+            learned = vectors[owner].detach().cpu()
+            pivot = Pivot(ready.token, ready.initializer, learned, start.cpu())
+            with TemporaryDirectory() as folder:
+                save_pivot(pivot, Path(folder) / PIVOT_FILE)
+                runs[k].log_artifact(Path(folder) / PIVOT_FILE, "pivot")
+            log_weights(runs[k], "pivot", f"pivot/{PIVOT_FILE}", experiments[k])
+
+        views = [
+            *_views(ready, vectors, shared, watch, state),
+            ending_view(shared, state, keep),
+            keeping(found, runs, shared, state, course),
+        ]
+        training = invert(base, material, vectors, shared.trained, state)
+        moments = spread(training, shared, course.frozen)
+        follow(runs, moments, "inverting", shared, views, course, found.step)
+        for k, owner in stopped(shared, state, course):
+            keep(k, owner)
+        if course.frozen and alone:
+            forget(runs)
+            raise DivergedError(
+                "E901",
+                f"the inversion diverged at step {course.frozen[0]}",
+                "use a smaller learning rate",
+            )
+    forget(runs)
+    return [run.id for run in runs]
+
+
+def _described(
+    ready: Inversion, experiments: Sequence[InvertSettings], within: Within, found: Attempt
+) -> tuple[list[str], list[dict[str, object]], list[dict[str, str]]]:
+    """Names, parameters and tags of the runs."""
     tags = {
         "pti.step": "invert",
-        "pti.study": study,
-        "pti.sweep": sweep,
-        "pti.pack": pack,
+        **within.tags,
         "pti.base": ready.where.base,
-        "pti.base_fingerprint": base.fingerprint,
+        "pti.base_fingerprint": ready.base.fingerprint,
         "pti.data_fingerprint": ready.subject.fingerprint,
         "pti.images": str(ready.images.resolve()),
         "pti.token": ready.token,
@@ -122,38 +134,8 @@ def run_inversions(
         "token": ready.token,
         "initializer": ready.initializer,
     }
-    names = [f"invert {label(e, varied)}" for e in experiments]
-    params = [{**words, **asdict(e)} for e in experiments]
-    with (
-        open_runs(names, params, [tags] * len(names), not sweep) as runs,
-        nullcontext() if sweep else watched(runs[0]),
-    ):
-        log_dataset(runs, ready.subject, ready.images)
-        if not sweep:
-            log_pictures(runs[0], ready.subject)
-        state = State.begin(len(shared.trained), base.device)
-        moments = spread(invert(base, material, vectors, shared.trained, state), shared)
-        learned: dict[int, Tensor] = {}
-
-        def keep(_: Sequence[Run], step: int) -> None:
-            for k, owner in shared.ending(step):
-                learned[k] = vectors[owner].detach().cpu().clone()
-
-        views = _views(ready, vectors, shared, watch, state)
-        views.append(View(frozenset(shared.ends), keep))
-        frozen = follow(runs, moments, "inverting", shared, views)
-        for k, owner in enumerate(shared.owner):
-            if k not in frozen:
-                value = learned.get(k, vectors[owner].detach().cpu())  # the latter if it stopped
-                _keep(runs[k], Pivot(ready.token, ready.initializer, value, start.cpu()))
-                log_weights(runs[k], "pivot", f"pivot/{PIVOT_FILE}", experiments[k])
-        if frozen and not sweep:
-            raise DivergedError(
-                "E901",
-                f"the inversion diverged at step {frozen[0]}",
-                "use a smaller learning rate",
-            )
-        return [run.id for run in runs]
+    names = [f"invert {label(e, within.varied)}" for e in experiments]
+    return names, [{**words, **asdict(e)} for e in experiments], [tags | own for own in found.tags]
 
 
 def _views(
@@ -182,9 +164,3 @@ def _views(
         return judge(probe, now, [before] * len(now), shared.trained, state.stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
-
-
-def _keep(run: Run, pivot: Pivot) -> None:
-    with TemporaryDirectory() as folder:
-        save_pivot(pivot, Path(folder) / PIVOT_FILE)
-        run.log_artifact(Path(folder) / PIVOT_FILE, "pivot")

@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, from_numpy
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.meter import Measured
 from pti_pipeline.tracking.find import fetch, find_runs
 from pti_pipeline.tracking.run import Run
+from pti_pipeline.weights import write_weights
 
 FOLDER = "measured"
 CLASS = "class"
@@ -57,9 +57,9 @@ def kept(
 def save_measured(measured: Measured, path: Path) -> None:
     """Write a measurement as one file."""
     parts = {"plain": measured.plain, "edits": measured.edits}
-    tensors = {f"{part}/{k}": v.contiguous() for part, d in parts.items() for k, v in d.items()}
+    tensors = {f"{part}/{k}": v for part, d in parts.items() for k, v in d.items()}
     tensors["grid"] = from_numpy(measured.grid.copy())
-    save_file(tensors, path, {"bank": json.dumps(measured.bank)})
+    write_weights(path, tensors, {"bank": json.dumps(measured.bank)})
 
 
 def load_measured(path: Path) -> Measured | None:

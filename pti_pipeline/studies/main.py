@@ -13,9 +13,13 @@ from dataclasses import asdict, dataclass
 
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
+from pti_pipeline.settings import WatchSettings
+from pti_pipeline.steps.attempts import ALONE, AUTO, Facts, attempt
 from pti_pipeline.steps.gate import find_candidate, refusal
+from pti_pipeline.steps.prepared import Inversion, facts
 from pti_pipeline.steps.report import report
-from pti_pipeline.studies.plan import Plan, cost, light_options, regularized_options
+from pti_pipeline.steps.resuming import begin, forget
+from pti_pipeline.studies.plan import Plan, check, cost, light_options, regularized_options
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
@@ -41,8 +45,10 @@ class StepFailed(PtiError):
         self.exit_code = code
 
 
-def main(plan: Plan) -> str:
+def main(plan: Plan, resume: str = AUTO) -> str:
     """Run every step as its own process; return the closing table.
+
+    A study that was interrupted goes on: its steps that are finished are not done again.
 
     Raises
     ------
@@ -50,8 +56,12 @@ def main(plan: Plan) -> str:
         With the failed step's exit code.
     """
     clock = time.monotonic()
-    print(cost(plan), flush=True)
-    with open_run(f"study {plan.token}", asdict(plan), {"pti.step": "main"}) as run:
+    ready = check(plan)
+    found = attempt([_facts(plan, ready)], resume)
+    print(cost(plan, ready), flush=True)
+    tags = {"pti.step": "main", **found.tags[0]}
+    with open_run(f"study {plan.token}", asdict(plan), tags, earlier=found.earlier[0]) as run:
+        begin(found, [run])
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
         lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
@@ -72,10 +82,11 @@ def main(plan: Plan) -> str:
         if plan.regularizer != "none":
             table += f"\nOf the two tunings: {why}."
         run.log_text(table, "report.md")
-        note = f"{better.chosen.name} is `models:/{model}@{plan.alias}`, version {version}."
+        text = f"{better.chosen.name} is `models:/{model}@{plan.alias}`, version {version}."
         shown = table.replace("<", "&lt;")  # else the UI takes the token for HTML
-        tags = {"mlflow.note.content": f"{note}\n\n{shown}"}
-        run.set_tags({**tags, "pti.model": model, "pti.version": version})
+        note = {"mlflow.note.content": f"{text}\n\n{shown}"}
+        run.set_tags({**note, "pti.model": model, "pti.version": version})
+        forget([run])
     write_views()
     # the run has ended: whatever happens to its report, the study stands
     return f"{table}\nReport:   {report(run.id)}"
@@ -89,8 +100,12 @@ def register(plan: Plan, study: str, chosen: str) -> Found:
     """
     refused = refusal(find_candidate(chosen)) is not None
     alias, force = (CANDIDATE, "yes") if refused else (plan.alias, "no")
-    _step("register", study, {"run": chosen, "name": plan.name, "alias": alias, "force": force})
-    return find_runs(study=study, step="register")[-1]
+    done = [r for r in find_runs(study=study, step="register") if r.status == "FINISHED"]
+    if not done:
+        own = {"run": chosen, "name": plan.name, "alias": alias, "force": force}
+        _step("register", study, own)
+        done = find_runs(study=study, step="register")
+    return done[-1]
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
@@ -108,12 +123,27 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
         "ray_address": plan.ray_address,
     }
     _step("sweep", study, {"stage": stage, **place, **training, **own})
-    sweep = find_runs(study=study, step="sweep", stage=stage)[-1]
+    sweep = _swept(study, stage, str(own.get("regularizer", "none")))
     samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
     _step("evaluate", study, {"run": sweep.id, **place, **samples})
-    _step("select", study, {"run": sweep.id})
+    if "pti.choice" not in sweep.tags:
+        _step("select", study, {"run": sweep.id})
     sweep = get_run(sweep.id)
     return Stage(sweep, get_run(sweep.tags["pti.choice"]))
+
+
+def _swept(study: str, stage: str, regularizer: str) -> Found:
+    """Find the study's sweep of a stage with a regularizer."""
+    found = find_runs(study=study, step="sweep", stage=stage)
+    return [s for s in found if s.params.get("regularizer", "none") == regularizer][-1]
+
+
+def _facts(plan: Plan, ready: Inversion) -> Facts:
+    """All that decides what a study gives."""
+    where = ("base", "device", "images", "executor", "ray_address")
+    own = {name: value for name, value in asdict(plan).items() if name not in where}
+    watch = WatchSettings(plan.sample_every, plan.probes)
+    return {**facts(ready, watch, ALONE), **own, "step": "main"}
 
 
 def _second(
@@ -147,7 +177,7 @@ def _rival(stage: Stage, name: str) -> Rival:
     )
 
 
-def _step(step: str, study: str, options: dict[str, object]) -> None:
+def _step(step: str, study: str, options: Mapping[str, object]) -> None:
     """Run an entry point's command in a process of its own."""
     print(f"\n== {step} {options.get('stage', '')}".rstrip() + " ==", flush=True)
     words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]

@@ -17,10 +17,10 @@ from pti_pipeline.settings import (
     TrainSettings,
     WatchSettings,
 )
-from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
-from pti_pipeline.steps.invert import prepare_inversion, run_inversions
-from pti_pipeline.tracking.find import find_runs
-from pti_pipeline.tracking.lost import end_lost
+from pti_pipeline.steps.attempts import Within
+from pti_pipeline.steps.finetune import run_finetunings
+from pti_pipeline.steps.invert import run_inversions
+from pti_pipeline.steps.prepared import prepare_finetuning, prepare_inversion
 
 OWN = ("lr", "seed", "steps", "clip", "pivot", "reg_weight", "until_distance", "stop_at_leak")
 """Settings that may differ inside a pack."""
@@ -77,10 +77,9 @@ class Pack:
 def train(pack: Pack) -> None:
     """Train a pack's experiments, each with its own run.
 
-    Runs that an earlier attempt at this pack left open, since its process died, are ended first.
+    Where an earlier attempt at this pack was interrupted, since its process died, it goes on.
     """
-    end_lost(find_runs(sweep=pack.sweep, pack=pack.name))
-    last = (pack.watch, pack.study, pack.sweep, pack.name, pack.varied)
+    last = pack.watch, Within(pack.study, pack.sweep, pack.name, pack.varied)
     images = pack.subject["images"]
     if pack.stage == "invert":
         words = pack.subject["token"], pack.subject["initializer"]

@@ -10,7 +10,7 @@ from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
-from pti_pipeline.steps.invert import prepare_inversion
+from pti_pipeline.steps.prepared import Inversion, prepare_inversion
 from pti_pipeline.studies.local import workers
 from pti_pipeline.values import halved, parse_learning_rates
 
@@ -53,11 +53,25 @@ class Plan:
     precision: str
 
 
-def cost(plan: Plan) -> str:
-    """Check what the study needs, and estimate it: all sweeps, and the samples of their runs."""
-    _check(plan)
+def check(plan: Plan) -> Inversion:
+    """Load what the study needs, and raise what would come to light only after its first sweeps.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+    """
+    find_regularizer(plan.regularizer)
+    if plan.regularizer == "weight-ball":
+        what = "the study's second sweep has no radius for weight-ball"
+        raise UsageError("E232", what, "use another --regularizer, or pti sweep")
+    names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
+    FinetuneSettings(**{name: getattr(plan, name) for name in names})
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    return prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+
+
+def cost(plan: Plan, ready: Inversion) -> str:
+    """Estimate a study: all sweeps, and the samples of their runs."""
     edits = len(EDITS) if plan.base == "world" else 0
     seeds = len(plan.seeds.split(","))
     pivots = len(plan.inversion_lrs.split(",")) * seeds
@@ -78,16 +92,6 @@ def cost(plan: Plan) -> str:
         grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
-
-
-def _check(plan: Plan) -> None:
-    """Raise ``UsageError`` for what would come to light only after the first sweeps."""
-    find_regularizer(plan.regularizer)
-    if plan.regularizer == "weight-ball":
-        what = "the study's second sweep has no radius for weight-ball"
-        raise UsageError("E232", what, "use another --regularizer, or pti sweep")
-    names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
-    FinetuneSettings(**{name: getattr(plan, name) for name in names})
 
 
 def light_options(plan: Plan) -> dict[str, object]:

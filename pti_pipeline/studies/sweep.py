@@ -10,8 +10,15 @@ from typing import cast
 from pti_pipeline.data import Subject
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.settings import FinetuneSettings, TrainSettings
-from pti_pipeline.steps.finetune import Finetuning, prepare_finetuning
-from pti_pipeline.steps.invert import Inversion, prepare_inversion
+from pti_pipeline.steps.attempts import AUTO, Attempt, Within, attempt
+from pti_pipeline.steps.prepared import (
+    Finetuning,
+    Inversion,
+    facts,
+    prepare_finetuning,
+    prepare_inversion,
+)
+from pti_pipeline.steps.resuming import begin, forget
 from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import Worker, hired, run_local, workers
 from pti_pipeline.studies.packs import Pack, split
@@ -22,6 +29,9 @@ from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.views import write_views
 from pti_pipeline.values import shown
 
+PACKS = "pti.packs"
+"""Tag of a sweep: into how many packs it was split, which is part of how it rounds."""
+
 
 @dataclass(frozen=True)
 class Executor:
@@ -31,7 +41,7 @@ class Executor:
     address: str = ""
 
 
-def sweep(whole: Pack, executor: Executor) -> str:
+def sweep(whole: Pack, executor: Executor, resume: str = AUTO) -> str:
     """Train every experiment of ``whole``, in as many packs as it takes.
 
     Parameters
@@ -39,6 +49,8 @@ def sweep(whole: Pack, executor: Executor) -> str:
     whole : Pack
         All experiments, of any shapes.
     executor : Executor
+    resume : str
+        See :func:`pti_pipeline.steps.attempts.attempt`.
 
     Returns
     -------
@@ -52,9 +64,19 @@ def sweep(whole: Pack, executor: Executor) -> str:
     DivergedError
         If every experiment diverged.
     """
-    parts = split(whole.experiments, workers())
-    with hired(0 if executor.name == "ray" else len(parts)) as waiting:
-        run = _run(*_checked(whole), parts, executor, waiting)
+    packs = len(split(whole.experiments, workers()))
+    with hired(0 if executor.name == "ray" else packs) as waiting:
+        ready = _prepared(whole)
+        within = Within(whole.study, varied=whole.varied)
+        experiments = [asdict(e) for e in whole.experiments]
+        every = {**facts(ready, whole.watch, within), "step": "sweep", "experiments": experiments}
+        found = attempt([every], resume, within.nested)
+        if found.finished:
+            return found.finished[0]
+        (before,) = found.runs
+        packs = int(before.tags.get(PACKS, packs)) if before else packs
+        whole = replace(whole, subject={**whole.subject, "images": str(ready.images.resolve())})
+        run = _run(whole, ready.subject, split(whole.experiments, packs), executor, waiting, found)
     write_views()
     return run
 
@@ -65,12 +87,20 @@ def _run(
     parts: Sequence[Sequence[TrainSettings]],
     executor: Executor,
     waiting: list[Worker],
+    found: Attempt,
 ) -> str:
-    tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study}
+    tags = {
+        "pti.step": "sweep",
+        "pti.stage": whole.stage,
+        "pti.study": whole.study,
+        PACKS: len(parts),
+        **found.tags[0],
+    }
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
     held = str(params.get("regularizer", "none"))
     name = f"sweep {whole.stage}" if held == "none" else f"sweep {whole.stage} {held}"
-    with open_run(name, params, tags) as run, watched(run):
+    with open_run(name, params, tags, earlier=found.earlier[0]) as run, watched(run):
+        begin(found, [run])
         log_dataset([run], subject, Path(whole.subject["images"]))
         log_pictures(run, subject)
         packs = [
@@ -81,6 +111,7 @@ def _run(
             run_ray(packs, executor.address)
         else:
             run_local(packs, waiting)
+        forget([run])
         if not any(m.tags.get("pti.outcome") == "finished" for m in members(get_run(run.id))):
             raise DivergedError(
                 "E901", "every experiment of the sweep diverged", "use smaller learning rates"
@@ -88,19 +119,14 @@ def _run(
         return run.id
 
 
-def _checked(whole: Pack) -> tuple[Pack, Subject]:
-    """Load everything once, so that errors come before runs; name the pictures' folder."""
-    ready: Inversion | Finetuning
+def _prepared(whole: Pack) -> Inversion | Finetuning:
+    """Load everything once, so that errors come before runs."""
     images = whole.subject["images"]
     if whole.stage == "invert":
         words = whole.subject["token"], whole.subject["initializer"]
-        ready = prepare_inversion(whole.where, Path(images), *words)
-    else:
-        folder = Path(images) if images else None
-        settings = cast("Sequence[FinetuneSettings]", whole.experiments)
-        ready = prepare_finetuning(whole.where, settings, folder)
-    place = {**whole.subject, "images": str(ready.images.resolve())}
-    return replace(whole, subject=place), ready.subject
+        return prepare_inversion(whole.where, Path(images), *words)
+    settings = cast("Sequence[FinetuneSettings]", whole.experiments)
+    return prepare_finetuning(whole.where, settings, Path(images) if images else None)
 
 
 def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,14 +9,11 @@ from mlflow import MlflowClient
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.tracking.find import Found, get_run, open_ones
+from pti_pipeline.tracking.life import silent
 from pti_pipeline.tracking.outbox import Outbox, left_ones, outbox_root, take
-from pti_pipeline.tracking.sender import HEARTBEAT
 from pti_pipeline.tracking.sending import LOST, deliver
 from pti_pipeline.tracking.store import answering, connect, store_uri
 from pti_pipeline.tracking.write import add_tags
-
-DEAD = 300
-"""Seconds without a sign of life after which a run's process counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def sync() -> Synced:
     """Send what dead processes left in their outboxes, and end the runs that they left open.
 
     A run counts as left if its outbox is here and no process has it, or if it has shown no sign of
-    life for :data:`DEAD` seconds, wherever it ran.
+    life for some minutes, wherever it ran.
 
     Raises
     ------
@@ -67,8 +63,8 @@ def sync() -> Synced:
         for run_id in left_ones(root):
             box = take(root, run_id)
             done += _clear(client, box) if box else Synced(used=1)
-    silent = [run for run in open_ones() if _silent(run) and run.id not in left_ones(root)]
-    return done + Synced(ended=tuple(end_lost(silent)))
+    gone = [run for run in open_ones() if silent(run) and run.id not in left_ones(root)]
+    return done + Synced(ended=tuple(end_lost(gone)))
 
 
 def end_lost(runs: Iterable[Found]) -> list[str]:
@@ -110,8 +106,3 @@ def _end(client: MlflowClient, run_id: str) -> tuple[str, ...]:
     add_tags(run, dict(zip(LOST, ("E905", "its process died"), strict=True)))
     client.set_terminated(run.id, "FAILED")
     return (run.name,)
-
-
-def _silent(run: Found) -> bool:
-    beat = run.tags.get(HEARTBEAT, "")
-    return beat.isdigit() and time.time() - int(beat) > DEAD

@@ -16,6 +16,8 @@ from tqdm import tqdm
 from pti_pipeline.errors import StoreError
 from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared
+from pti_pipeline.state import State
+from pti_pipeline.tracking.earlier import Earlier
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.runs import opened
 
@@ -78,19 +80,39 @@ def metric_view(
     return View(frozenset(steps) | set(shared.ends), log)
 
 
+def ending_view(shared: Shared[Settings], state: State, keep: Callable[[int, int], None]) -> View:
+    """View of each experiment's end: ``keep(k, owner)`` unless experiment k has diverged."""
+
+    def log(_: Sequence[Run], step: int) -> None:
+        for k, owner in shared.ending(step):
+            if bool(state.alive[owner]):
+                keep(k, owner)
+
+    return View(frozenset(shared.ends), log)
+
+
+def stopped(shared: Shared[Settings], state: State, course: Course) -> Iterator[tuple[int, int]]:
+    """Experiments, with their trainings, whose end was not reached as all had been stopped."""
+    for k, owner in enumerate(shared.owner):
+        if shared.ends[k] > state.step and k not in course.frozen:
+            yield k, owner
+
+
 @contextmanager
 def open_runs(
     names: Sequence[str],
     params: Sequence[Mapping[str, object]],
     tags: Sequence[Mapping[str, object]],
     own: bool,
+    earlier: Sequence[Earlier | None] = (),
 ) -> Iterator[list[Run]]:
     """Open one run for each experiment; they end together. See :func:`open_run`."""
     trouble: list[StoreError] = []
+    rows = zip(names, params, tags, earlier or [None] * len(names), strict=True)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(opened(*facts, own, trouble))
-            for facts in zip(names, params, tags, strict=True)
+            stack.enter_context(opened(name, words, marks, own, before, trouble))
+            for name, words, marks, before in rows
         ]
     for error in trouble:
         raise error
@@ -124,6 +146,8 @@ def follow(
     label: str,
     shared: Shared[Settings],
     views: Sequence[View],
+    course: Course | None = None,
+    start: int = 0,
 ) -> dict[int, int]:
     """Train to the end under a progress bar, logging numbers and what is looked at on the way.
 
@@ -137,15 +161,28 @@ def follow(
     shared : Shared
         Where each experiment ends, unless it is stopped before.
     views : sequence of View
+        At one step, looked at in this order.
+    course : Course, optional
+        Of a training that goes on: what became of its experiments before; kept up to date.
+    start : int
+        Updates done before.
 
     Returns
     -------
     dict of int to int
         Of each experiment that diverged, the step at which it was frozen.
     """
-    course = Course({}, {})
+    course = course or Course({}, {})
     followed, line = recorded(runs, moments, course), int(os.environ.get("PTI_PLACE", "0"))
-    bar = tqdm(followed, label, max(shared.ends), unit="step", mininterval=2, position=line)
+    bar = tqdm(
+        followed,
+        label,
+        max(shared.ends),
+        unit="step",
+        mininterval=2,
+        position=line,
+        initial=start,
+    )
     for moment in bar:
         for view in views:
             if moment.step in view.steps:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -18,7 +16,10 @@ from filelock import FileLock, Timeout
 from pti_pipeline.errors import ResourceError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
-from pti_pipeline.tracking.store import RUN_ID, database
+from pti_pipeline.tracking.store import RUN_ID, local_folder
+
+OWNER = "owner"
+"""File that says in words who has an outbox, or had it last."""
 
 
 class UnsendableError(Exception):
@@ -46,9 +47,7 @@ class Outbox:
 
     def __init__(self, root: Path, run_id: str) -> None:
         self.run_id, self.folder, self.open = run_id, root / run_id, True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
-        self._lock.acquire()
+        self._lock = _locked(self.folder)
         self._journal, self._mark = self.folder / "journal.jsonl", self.folder / "sent"
         self._refused = self.folder / "refused.jsonl"
         self._journal.touch()
@@ -95,6 +94,11 @@ class Outbox:
         os.replace(fresh, self._mark)
         self._sent = mark
 
+    def sync(self) -> None:
+        """Let the disk have all that was put in so far, whatever becomes of the machine."""
+        with self.writing(), self._journal.open("rb") as file:
+            os.fsync(file.fileno())
+
     def refuse(self, entry: Entry, reason: str) -> None:
         """Set aside what the store will never take."""
         journal.append(self._refused, {**entry, "reason": reason})
@@ -121,11 +125,9 @@ class Outbox:
             return
         self.open = False
         done = next(self.waiting(), None) is None and not self.refused
-        if done:  # before others may have it: without a journal it is nothing that was left
-            self._journal.unlink(missing_ok=True)
+        if done:  # before others may have it
+            _remove(self.folder)
         self._lock.release()
-        if done:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -138,20 +140,22 @@ class Outbox:
 
 
 def outbox_root(uri: str) -> Path:
-    """Folder of a store's outboxes: beside a SQLite database, else in the home folder."""
-    if path := database(uri):
-        return path.absolute().parent / ".pti" / "outbox" / path.name
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]  # no password
-    place = f"{parts.scheme}://{host}{parts.path.rstrip('/')}?{parts.query}"
-    name = re.sub(r"[^\w.-]+", "-", host) or "store"
-    return Path.home() / ".pti" / "outbox" / f"{name}-{sha256(place.encode()).hexdigest()[:12]}"
+    """Folder of a store's outboxes."""
+    return local_folder(uri, "outbox")
 
 
 def left_ones(root: Path) -> list[str]:
     """Run ids that have outboxes, be they in use or left by processes that died."""
     found = [path.parent.name for path in sorted(root.glob("*/journal.jsonl"))]
     return [name for name in found if RUN_ID.fullmatch(name)]
+
+
+def tidy(root: Path) -> None:
+    """Remove what is left of outboxes that were emptied by processes that died right then."""
+    for folder in root.glob("*"):
+        if not (folder / "journal.jsonl").exists():
+            with suppress(Timeout, OSError), FileLock(folder / "lock", timeout=0):
+                _remove(folder)
 
 
 def take(root: Path, run_id: str) -> Outbox | None:
@@ -162,6 +166,45 @@ def take(root: Path, run_id: str) -> Outbox | None:
         return Outbox(root, run_id)
     except (Timeout, OSError):
         return None
+
+
+def _locked(folder: Path) -> FileLock:
+    """Make an outbox's folder, and be the one who has it."""
+    lock = FileLock(folder / "lock", timeout=0.5, thread_local=False)  # others may look who has it
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+            who = f"process {os.getpid()} on {socket.gethostname()}"
+            (folder / OWNER).write_text(who, "utf-8")
+            return lock
+        except FileNotFoundError:  # it was removed right then, as what others had left
+            lock.release()
+
+
+def _remove(folder: Path) -> None:
+    """Remove an outbox that one has; first its journal: without that it is nothing to be sent."""
+    (folder / "journal.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def user(root: Path, run_id: str) -> str:
+    """Who has an outbox at this moment, in words; empty if nobody has."""
+    folder = root / run_id
+    if not (folder / "lock").is_file():
+        return ""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return ""
+    except Timeout:
+        return _owner(folder)
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return (folder / OWNER).read_text("utf-8")
+    except OSError:
+        return "another process"
 
 
 def _number(path: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from PIL import Image
 from pti_pipeline.errors import ModelError
 from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
+from pti_pipeline.tracking.pictures import pictures
 from pti_pipeline.tracking.store import connect
 
-GRID = re.compile(r"samples[+%]step[+%](\d+)[+%]timestamp[+%](\d+)[+%][^/]*\.png$")
-"""Name that MLflow gives a picture logged under the key ``samples``."""
+SAMPLES = "samples"
+"""Key of a training's sample grids."""
 
 
 def history(run: Found, key: str) -> dict[int, float]:
@@ -30,13 +30,13 @@ def history(run: Found, key: str) -> dict[int, float]:
 
 def sample_grids(run: Found, folder: Path) -> dict[int, NDArray[np.uint8]]:
     """Sample grids of a training by step, (H, W, 3); those that can't be read are left out."""
-    listed = [(GRID.search(f.path), f.path) for f in connect().list_artifacts(run.id, "images")]
-    matched = [(found.groups(), path) for found, path in listed if found]
     grids = {}
-    for (step, _), path in sorted(matched, key=lambda row: [int(word) for word in row[0]]):
+    for picture in pictures(connect(), run.id):
+        if picture.key != SAMPLES or picture.small:
+            continue
         try:
-            with Image.open(fetch(run, path, folder / run.id)) as image:
-                grids[int(step)] = np.asarray(image.convert("RGB"))
+            with Image.open(fetch(run, picture.path, folder / run.id)) as image:
+                grids[picture.step] = np.asarray(image.convert("RGB"))
         except (ModelError, OSError):
             continue
     return grids

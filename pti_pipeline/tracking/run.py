@@ -13,26 +13,31 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from pti_pipeline.tracking.earlier import Logged
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.tracking.sender import Post, sender
 from pti_pipeline.tracking.sending import BATCH, MODEL
+
+NOTHING = Logged()
 
 
 class Run:
     """A run that is being written.
 
     Nothing here waits for the tracking store: what is logged goes to a journal on disk, with the
-    time at which it was measured, and is sent from there by a thread of its own.
+    time at which it was measured, and is sent from there by a thread of its own. What ``logged``
+    says is there already is not logged again: it would be the same.
     """
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: Post, logged: Logged = NOTHING) -> None:
         self.id = post.box.run_id
-        self._post = post
+        self._post, self._logged = post, logged
         self._waiting: list[list[object]] = []
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers at ``step``; one that is infinite is logged as NaN, which sorts last."""
-        self._waiting += _rows(values, step)
+        there = self._logged.points
+        self._waiting += _rows({k: v for k, v in values.items() if (k, step) not in there}, step)
         if len(self._waiting) >= BATCH:
             self.flush()
 
@@ -41,6 +46,11 @@ class Run:
         for start in range(0, len(self._waiting), BATCH):
             self._put("metrics", self._waiting[start : start + BATCH])
         self._waiting.clear()
+
+    def sync(self) -> None:
+        """Write down all that was logged so far, so that not even a power failure loses it."""
+        self.flush()
+        self._post.box.sync()
 
     def log_params(self, values: Mapping[str, object]) -> None:
         """Log parameters that the run does not have yet."""
@@ -71,6 +81,8 @@ class Run:
 
     def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
         """Log a picture, (H, W, 3), to the image grid under ``key``."""
+        if (key, step) in self._logged.pictures:
+            return
         with self._post.box.writing():
             path = self._post.box.new_file("image.png")
             Image.fromarray(picture).save(path)

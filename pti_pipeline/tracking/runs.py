@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,19 +14,27 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
 from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError
+from pti_pipeline.tracking.earlier import Earlier, Logged, revive
 from pti_pipeline.tracking.interruption import Interruption, interruptible
-from pti_pipeline.tracking.outbox import Outbox, outbox_root
-from pti_pipeline.tracking.run import Run
-from pti_pipeline.tracking.sender import HEARTBEAT, PATIENCE, sender
+from pti_pipeline.tracking.life import birth
+from pti_pipeline.tracking.outbox import Outbox, outbox_root, user
+from pti_pipeline.tracking.run import NOTHING, Run
+from pti_pipeline.tracking.sender import PATIENCE, sender
 from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id, store_uri
 
+CONTINUES = "pti.continues"
+"""Tag of a run that ``mlflow run`` made for a call that went on with another."""
 GRACE = 5.0
 """Seconds of waiting for the store at a run's end in which a signal has to wait too."""
 
 
 @contextmanager
 def open_run(
-    name: str, params: Mapping[str, object], tags: Mapping[str, object], own: bool = True
+    name: str,
+    params: Mapping[str, object],
+    tags: Mapping[str, object],
+    own: bool = True,
+    earlier: Earlier | None = None,
 ) -> Iterator[Run]:
     """Open a run for one step and end it whatever happens.
 
@@ -40,6 +47,8 @@ def open_run(
     own : bool
         Continue the run that ``mlflow run`` made for this process, if there is one. A sweep's
         members don't: that run is the sweep's.
+    earlier : Earlier, optional
+        Write on this run, which was interrupted, rather than make one.
 
     Yields
     ------
@@ -48,7 +57,7 @@ def open_run(
         after Ctrl-C or a termination signal.
     """
     trouble: list[StoreError] = []
-    with opened(name, params, tags, own, trouble) as run:
+    with opened(name, params, tags, own, earlier, trouble) as run:
         yield run
     for error in trouble:
         raise error
@@ -60,6 +69,7 @@ def opened(
     params: Mapping[str, object],
     tags: Mapping[str, object],
     own: bool,
+    earlier: Earlier | None,
     trouble: list[StoreError],
 ) -> Iterator[Run]:
     """Open a run as :func:`open_run` does; what the store has not taken is put into ``trouble``.
@@ -69,9 +79,11 @@ def opened(
     status = "FAILED"
     with interruptible() as interruption:
         client = connect()  # not to be interrupted either: that leaves SQLite locked
-        run_id = _take(client, name, tags, own)
-        post = sender().open(_outbox(client, run_id), client)
-        run = Run(post)
+        run_id = earlier.run.id if earlier else _take(client, name, tags, own)
+        box = _outbox(client, run_id)
+        logged = _go_on(client, box, earlier, own) if earlier else NOTHING
+        post = sender().open(box, client)
+        run = Run(post, logged)
         try:
             interruption.lower()  # not before: a run that is not known here would stay open
             run.log_params(params)
@@ -120,7 +132,7 @@ def _outbox(client: MlflowClient, run_id: str) -> Outbox:
     try:
         return Outbox(outbox_root(store_uri()), run_id)
     except Timeout:
-        what = f"run {run_id} is being written by another process"
+        what = f"run {run_id} is being written by {user(outbox_root(store_uri()), run_id)}"
         raise LockedError("E701", what, "wait for its end, or start a run of its own") from None
     except OSError as error:
         client.set_terminated(run_id, "FAILED")
@@ -141,8 +153,7 @@ def _left(box: Outbox, done: bool) -> list[StoreError]:
 
 def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool) -> str:
     """Make a run, or take the one that ``mlflow run`` made for this process."""
-    words = {key: str(value) for key, value in tags.items() if value not in ("", None)}
-    words[HEARTBEAT] = str(int(time.time()))
+    words = {key: str(value) for key, value in tags.items() if value not in ("", None)} | birth()
     given = os.environ.pop("MLFLOW_RUN_ID", None) if own else None
     with answering():
         if given:
@@ -151,6 +162,20 @@ def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool
             return given
         place = experiment_id(client, EXPERIMENT)
         return str(client.create_run(place, run_name=name, tags=_source() | words).info.run_id)
+
+
+def _go_on(client: MlflowClient, box: Outbox, earlier: Earlier, own: bool) -> Logged:
+    """Write on an earlier run; the one that ``mlflow run`` made for this process says so."""
+    try:
+        logged = revive(client, box, earlier)
+        if given := os.environ.pop("MLFLOW_RUN_ID", None) if own else None:
+            words = {"mlflow.runName": f"goes on: {earlier.run.name}", CONTINUES: earlier.run.id}
+            with answering():
+                client.log_batch(given, tags=[RunTag(*word) for word in words.items()])
+        return logged
+    except BaseException:
+        box.close()
+        raise
 
 
 def _source() -> dict[str, str]:

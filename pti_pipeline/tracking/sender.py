@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
+from pti_pipeline.tracking.life import heartbeat
 from pti_pipeline.tracking.outbox import Outbox
 from pti_pipeline.tracking.sending import deliver
 from pti_pipeline.tracking.store import FINAL
@@ -25,7 +26,6 @@ LONGEST = 30.0
 """Seconds between two attempts at a store that has not answered for long."""
 PATIENCE = 60.0
 """Seconds that the end of a run waits for a store that does not answer."""
-HEARTBEAT = "pti.heartbeat"
 
 
 @dataclass(eq=False)
@@ -136,9 +136,9 @@ class Sender:
         now = time.monotonic()
         if now - post.beat < BEAT:
             return
-        beat = RunTag(HEARTBEAT, str(int(time.time())))
+        tags = [RunTag(*beat) for beat in heartbeat().items()]
         try:
-            post.client.log_batch(post.box.run_id, tags=[beat], synchronous=True)
+            post.client.log_batch(post.box.run_id, tags=tags, synchronous=True)
         except MlflowException as error:
             if error.error_code not in FINAL:
                 raise  # else it was deleted, and nobody looks for its life

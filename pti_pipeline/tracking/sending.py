@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
@@ -19,11 +21,13 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.tracking.multimedia import compress_image_size
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_IMAGES
 from PIL import Image, UnidentifiedImageError
 
 from pti_pipeline.tracking.journal import Entry
 from pti_pipeline.tracking.outbox import Outbox, UnsendableError
+from pti_pipeline.tracking.pictures import FOLDER, pictures
 from pti_pipeline.tracking.store import FINAL
 
 BATCH = 1000
@@ -129,9 +133,23 @@ def _tags(client: MlflowClient, run_id: str, values: Mapping[str, str], box: Out
 
 
 def _image(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    """Log a picture, unless the process that had sent it died before it knew."""
     key, step, time = value["key"], value["step"], value["time"]
+    there = [p for p in pictures(client, run_id) if (p.key, p.step, p.time) == (key, step, time)]
     with Image.open(box.file(value["file"])) as picture:
-        client.log_image(run_id, picture, None, key, step, time, synchronous=True)
+        if not there:
+            client.log_image(run_id, picture, None, key, step, time, synchronous=True)
+        elif not any(p.small for p in there):  # it died between the two files
+            _log_small(client, run_id, compress_image_size(picture), there[0].path)
+
+
+def _log_small(client: MlflowClient, run_id: str, picture: Image.Image, path: str) -> None:
+    """Log the copy of a picture that the grid shows, as ``log_image`` does."""
+    with TemporaryDirectory() as folder:
+        small = Path(folder) / f"{PurePosixPath(path).stem}+compressed.webp"
+        picture.save(small)
+        client.log_artifact(run_id, str(small), FOLDER)
+    client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, True)
 
 
 def _artifact(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
@@ -160,13 +178,19 @@ def _model(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Out
     run = client.get_run(run_id)
     if MODEL in run.data.tags:
         return
-    model = client.create_logged_model(
-        run.info.experiment_id,
-        name=value["kind"],
-        source_run_id=run_id,
-        params=value["params"],
-        tags={"pti.artifact": value["path"], "mlflow.model.isExternal": "true"},
-        model_type=value["kind"],
+    place, own = [run.info.experiment_id], f"source_run_id = '{run_id}'"
+    made = client.search_logged_models(place, own)  # by a process that died before it said so
+    model = (
+        made[0]
+        if made
+        else client.create_logged_model(
+            run.info.experiment_id,
+            name=value["kind"],
+            source_run_id=run_id,
+            params=value["params"],
+            tags={"pti.artifact": value["path"], "mlflow.model.isExternal": "true"},
+            model_type=value["kind"],
+        )
     )
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, value["step"])])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

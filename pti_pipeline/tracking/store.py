@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -114,6 +115,17 @@ def database(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def local_folder(uri: str, purpose: str) -> Path:
+    """Folder of what this machine keeps for a store: beside a SQLite database, else at home."""
+    if path := database(uri):
+        return path.absolute().parent / ".pti" / purpose / path.name
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # no password
+    place = f"{parts.scheme}://{host}{parts.path.rstrip('/')}?{parts.query}"
+    name = re.sub(r"[^\w.-]+", "-", host) or "store"
+    return Path.home() / ".pti" / purpose / f"{name}-{sha256(place.encode()).hexdigest()[:12]}"
 
 
 def shown_uri() -> str:

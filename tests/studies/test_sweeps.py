@@ -198,9 +198,7 @@ def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, monkeypatch):
     run = sweep(replace(whole, experiments=runs), Executor())
     thread.join()
     ended = [m.status for m in members(get_run(run))]
-    assert sorted(ended) == ["FAILED", "FINISHED", "FINISHED"]
-    (lost,) = (m for m in members(get_run(run)) if m.status == "FAILED")
-    assert lost.tags["pti.error_code"] == "E905"
+    assert sorted(ended) == ["FINISHED", "FINISHED"]  # the killed one's run went on
     assert len(pivots(run, tmp_path)) == 2
 
 
@@ -219,8 +217,7 @@ def test_ray_gives_the_same_and_replaces_a_worker(whole, tmp_path, monkeypatch):
     assert set(one) == set(two) == {"0.001", "0.01"}
     for lr, value in one.items():
         torch.testing.assert_close(value, two[lr], rtol=1e-3, atol=1e-5)
-    statuses = [m.status for m in members(get_run(there))]
-    assert statuses.count("FINISHED") == 2 and statuses.count("FAILED") >= 1
+    assert [m.status for m in members(get_run(there))] == ["FINISHED"] * 2
 
 
 def test_a_ray_address_that_does_not_answer(whole):

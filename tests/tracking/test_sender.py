@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from pti_pipeline.cli import main
 from pti_pipeline.errors import LockedError, ResourceError, StoreError
-from pti_pipeline.tracking import lost, runs, sender
+from pti_pipeline.tracking import life, lost, runs, sender
 from pti_pipeline.tracking.find import find_runs, get_run
 from pti_pipeline.tracking.lost import sync
 from pti_pipeline.tracking.members import open_runs
@@ -319,11 +319,11 @@ def test_what_a_killed_process_logged_is_sent_and_its_run_is_ended(store):
 
 def test_runs_of_other_machines_are_ended_when_their_heart_has_stopped(store, monkeypatch):
     client = connect()
-    tags = {"pti.step": "x", sender.HEARTBEAT: str(int(time.time()))}
+    tags = {"pti.step": "x", life.HEARTBEAT: str(int(time.time()))}
     place = client.create_experiment("pti")
     silent = client.create_run(place, run_name="silent", tags=tags).info.run_id
     assert sync().ended == ()
-    monkeypatch.setattr(lost, "DEAD", -1)
+    monkeypatch.setattr(life, "DEAD", -1)
     assert sync().ended == ("silent",)
     assert get_run(silent).status == "FAILED"
 
@@ -331,9 +331,9 @@ def test_runs_of_other_machines_are_ended_when_their_heart_has_stopped(store, mo
 def test_a_run_shows_signs_of_life(store, monkeypatch):
     monkeypatch.setattr(sender, "BEAT", 0.2)
     with open_run("r", {}, {}) as run:
-        first = get_run(run.id).tags[sender.HEARTBEAT]
+        first = get_run(run.id).tags[life.HEARTBEAT]
         deadline = time.monotonic() + 20
-        while get_run(run.id).tags[sender.HEARTBEAT] == first:
+        while get_run(run.id).tags[life.HEARTBEAT] == first:
             assert time.monotonic() < deadline
             time.sleep(0.2)
     assert int(first) <= time.time()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
+from pti_pipeline.steps.attempts import attempt
 from pti_pipeline.steps.world_training import (
     autoencoder,
     denoiser,
@@ -55,12 +56,18 @@ def follow_training(folder: Path, parts: Sequence[str], seed: int, updates: int)
         for _ in training:
             pass
     else:
-        follow(training, {"parts": ",".join(parts), "seed": seed, "updates": updates})
+        place = {"folder": str(folder.resolve())}
+        follow(training, {"parts": ",".join(parts), "seed": seed, "updates": updates, **place})
 
 
 def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
-    """Show each part's progress and log its loss and rate by update, as ``<part>/loss``."""
-    with open_run("train the world", params, {"pti.step": "world-train"}) as run:
+    """Show each part's progress and log its loss and rate by update, as ``<part>/loss``.
+
+    A training that goes on has the run that was interrupted.
+    """
+    found = attempt([{"step": "world-train", **params}])
+    tags = {"pti.step": "world-train", **found.tags[0]}
+    with open_run("train the world", params, tags, earlier=found.earlier[0]) as run:
         for part, moments in groupby(training, lambda p: p.part):
             with tqdm(desc=part, mininterval=2) as bar:
                 for p in moments:
@@ -68,7 +75,7 @@ def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
                     bar.set_postfix(loss=f"{p.loss:.4f}", per_second=f"{p.rate:.0f}")
                     metrics = {f"{part}/loss": p.loss, f"{part}/samples_per_second": p.rate}
                     run.log_metrics(metrics, p.step)
-            run.flush()
+                    run.flush()  # before the state is saved: it is not told again
 
 
 def train_world(

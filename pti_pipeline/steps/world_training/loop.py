@@ -142,7 +142,7 @@ def train(
     schedule: Schedule,
     folder: Path,
     log_every: int = 50,
-    save_seconds: float = 60.0,
+    save_seconds: float = 30.0,
 ) -> Iterator[Progress]:
     """Train ``model`` in place and leave its (averaged) weights in it; resume where it stopped.
 
@@ -161,7 +161,7 @@ def train(
     log_every : int
         Updates between two yields.
     save_seconds : float
-        Seconds between two saves, which are also made at the end.
+        Seconds between two saves at least: they are made after a yield, and at the end.
 
     Yields
     ------
@@ -197,9 +197,9 @@ def train(
             speed = len(losses) * schedule.batch / (now - clock)
             yield Progress(part, done, schedule.steps, float(torch.stack(losses).mean()), speed)
             clock, losses = now, []
-        if rank() == 0 and (time.monotonic() - saved > save_seconds or done == schedule.steps):
-            _save(path, model, average, descent, done)
-            saved = time.monotonic()
+            if rank() == 0 and (now - saved > save_seconds or done == schedule.steps):
+                _save(path, model, average, descent, done)
+                saved = time.monotonic()
     model.load_state_dict(average)
     model.cpu()
 

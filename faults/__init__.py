@@ -1,0 +1,1 @@
+"""Faults on purpose: what is lost, let in, or told wrongly, counted and held against goals."""

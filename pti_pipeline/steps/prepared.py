@@ -1,0 +1,115 @@
+"""What a training needs, loaded and checked before any run is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pti_pipeline.data import Subject, load_subject
+from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.regularizers import find as find_regularizer
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, WatchSettings
+from pti_pipeline.steps.attempts import Facts, Within
+from pti_pipeline.steps.pivot_runs import check_base, find_pivots
+from pti_pipeline.tracking.find import Found
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Everything that an inversion needs."""
+
+    where: BaseSettings
+    base: BaseModel
+    images: Path
+    subject: Subject
+    token: str
+    initializer: str
+    row: Tensor
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Everything that a fine-tuning needs.
+
+    ``inversions`` are the runs that hold the pivots, by the run ids that the user gave.
+    """
+
+    where: BaseSettings
+    base: BaseModel
+    inversions: dict[str, Found]
+    images: Path
+    subject: Subject
+
+
+def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer: str) -> Inversion:
+    """Load the base and the pictures.
+
+    Parameters
+    ----------
+    where : BaseSettings
+    images : Path
+        Folder of the subject's pictures.
+    token, initializer : str
+        Placeholder token, and the word it starts from.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+        Whatever is wrong with them.
+    """
+    base = load(where.base, where.device, where.precision)
+    base.check_token(token)
+    row = base.initializer_row(initializer)
+    subject = load_subject(images, base.resolution)
+    return Inversion(where, base, images, subject, token, initializer, row)
+
+
+def prepare_finetuning(
+    where: BaseSettings, experiments: Sequence[FinetuneSettings], images: Path | None
+) -> Finetuning:
+    """Find the pivots, load the base and the pictures.
+
+    Parameters
+    ----------
+    where : BaseSettings
+        The base must be the one that the pivots were inverted on.
+    experiments : sequence of FinetuneSettings
+        Name the pivots.
+    images : Path, optional
+        The first inversion's own folder by default.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+        If a run holds no pivot, the base is another, the pivots differ in more than their values,
+        pictures can't be read, or there is no such regularizer.
+    """
+    for name in dict.fromkeys(e.regularizer for e in experiments):
+        find_regularizer(name)
+    inversions = find_pivots([e.pivot for e in experiments])
+    base = load(where.base, where.device, where.precision)
+    check_base(base, inversions.values())
+    first = next(iter(inversions.values()))
+    folder = images or Path(first.tags["pti.images"])
+    return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
+
+
+def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -> Facts:
+    """All that decides what a training gives, beside the experiment's own settings."""
+    if isinstance(ready, Inversion):
+        who = {"step": "invert", "token": ready.token, "initializer": ready.initializer}
+    else:
+        who = {"step": "finetune"}
+    return {
+        **who,
+        "base model": ready.base.fingerprint,
+        "device": ready.base.device.type,
+        "precision": ready.where.precision,
+        "pictures": ready.subject.fingerprint,
+        **asdict(watch),
+        **asdict(within),
+    }
