@@ -78,8 +78,9 @@ class StableDiffusion:
         self.text_encoder, self.vae, self.denoiser = parts
         self.resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         self.timesteps = self.scheduler.config.num_train_timesteps
-        self.fingerprint = _fingerprint(parts)
-        self._velocity = self.scheduler.config.prediction_type == "v_prediction"
+        prediction = self.scheduler.config.prediction_type
+        self.fingerprint = _fingerprint(parts, prediction, self.scheduler.alphas_cumprod)
+        self._velocity = prediction == "v_prediction"
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
@@ -236,8 +237,9 @@ class StableDiffusion:
         return signal[:, None, None, None], spread[:, None, None, None]
 
 
-def _fingerprint(parts: Sequence[nn.Module]) -> str:
-    digest = sha256()
+def _fingerprint(parts: Sequence[nn.Module], prediction: str, noise: Tensor) -> str:
+    """Digest of all weights, of what the denoiser predicts, and at which levels of noise."""
+    digest = sha256(prediction.encode() + noise.cpu().float().numpy().tobytes())
     for part in parts:
         for name, value in sorted(part.state_dict().items()):
             digest.update(name.encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +88,7 @@ def run_finetunings(
         return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)
     alone = not within.sweep
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary, ExitStack() as stack:
         files = {
             pivot.id: fetch(pivot, f"pivot/{PIVOT_FILE}", Path(temporary) / pivot.id)
             for pivot in ready.inversions.values()
@@ -100,6 +100,7 @@ def run_finetunings(
         material = prepare(base, ready.subject, tokens)
         seeds = [e.seed for e in shared.trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
+        stack.callback(lora.detach, adapter)
         prompts = patterns_of(ready.subject, who.name)
         terms = regularize(base, adapter, material, pivots, prompts, first)
         with (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from pti_pipeline import checkpoint
+from pti_pipeline.errors import ModelError
 from pti_pipeline.prefixes import Settings, Shared
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import Attempt, place
@@ -21,12 +22,21 @@ steps, or where these are fast less than a minute."""
 
 
 def restore(found: Attempt, experiments: int, device: torch.device) -> tuple[State, Course]:
-    """Where the training of some experiments stands, and what became of them so far."""
-    if found.kept is None or not found.kept.step:
-        return State.begin(experiments, device), Course({}, {})
-    facts = found.kept.facts
-    frozen, last = ({int(k): n for k, n in facts[name].items()} for name in ("frozen", "last"))
-    return State.load(found.kept.tensors, found.kept.step, device), Course(frozen, last)
+    """Where the training of some experiments stands, and what became of them so far.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint lacks a part: without it, what follows would be another training.
+    """
+    start, kept = State.begin(experiments, device), found.kept
+    if kept is None or not kept.step:
+        return start, Course({}, {})
+    if lacking := start.tensors().keys() - kept.tensors.keys():
+        what = f"the checkpoint of step {kept.step} lacks {', '.join(sorted(lacking))}"
+        raise ModelError("E428", what, "say --resume=no to train anew")
+    frozen, last = ({int(k): n for k, n in kept.facts[name].items()} for name in ("frozen", "last"))
+    return State.load(kept.tensors, kept.step, device), Course(frozen, last)
 
 
 def begin(found: Attempt, runs: Sequence[Run]) -> None:

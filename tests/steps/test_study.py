@@ -5,8 +5,10 @@ import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -31,24 +33,39 @@ STUDY = (
 )
 
 
-def pti(folder, words):
+def start(folder, words, **options):
     command = [sys.executable, "-m", "pti_pipeline", *words]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     environment.pop("MLFLOW_RUN_ID", None)
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, **options
     )
+
+
+def pti(folder, words):
+    process = start(folder, words)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Folder and output of one whole study."""
+    """Folder and output of one whole study, which was killed in its second sweep and went on."""
     folder = tmp_path_factory.mktemp("study")
-    done = pti(folder, STUDY.split())
-    assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.chdir(folder)
+        first = start(folder, STUDY.split(), start_new_session=True)
+        while first.poll() is None and not find_runs(step="finetune"):
+            time.sleep(0.2)
+        os.killpg(first.pid, signal.SIGKILL)  # all its processes
+        first.communicate()
+        assert first.returncode == -signal.SIGKILL
+        assert [run.status for run in find_runs(step="main")] == ["RUNNING"]
+        done = pti(folder, STUDY.split())
+        assert done.returncode == 0, done.stderr
+        assert f"Going on with run {find_runs(step='main')[0].id}" in done.stderr
         yield folder, done.stdout
 
 
