@@ -1,6 +1,7 @@
 # make demo   the whole study on the embedded model, in a few minutes, no GPU and no network needed
 # make ui     its runs in the MLflow UI, arranged for comparison
 # make test   everything that must hold
+# make faults what killed processes, wrong input and attacks cost, counted against goals; minutes
 # make bench  how much faster packs are, with a table; ten minutes
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -8,7 +9,7 @@ BIN := .venv/bin
 DEMO := -P steps=300 -P seeds=0 -P samples=128 -P edit_seeds=2 -P sample_every=150 -P probes=8 \
 	-P reg_every=4
 
-.PHONY: help setup demo ui test test-all bench world clean
+.PHONY: help setup demo ui test test-all faults faults-long bench world clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -50,6 +51,14 @@ test-all: test
 	$(BIN)/pytest -m ui -rs
 	@echo "== Ray (skipped unless .venv has it: pip install '.[ray]') =="
 	$(BIN)/pytest -m ray -rs
+
+# Counts, written to docs/results/faults.json; PART=kills takes one part alone.
+faults: setup
+	$(BIN)/python -m faults $(if $(PART),--part="$(PART)")
+
+# The same in hours; what was measured at this commit is not taken again.
+faults-long: setup
+	$(BIN)/python -m faults --long $(if $(PART),--part="$(PART)")
 
 # Ratios, written to benchmarks/results.json. PEERS=<folder with checkouts of diffusers and lora> and
 # SINCE=<commit whose demo is run beside today's> add rows, ONLY=packs|peers|demo|gpu leaves others.

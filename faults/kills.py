@@ -7,7 +7,6 @@ workers, by SIGKILL. A command that is then given again must leave what it would
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from faults.places import enter, forked
 from faults.tiny import build_base, build_pictures
 from faults.trace import trace
 from pti_pipeline.cli import main
@@ -206,7 +206,7 @@ def run(job: Job, place: Path, write: int = 0, seconds: float = 0.0) -> tuple[in
 def _enter(job: Job, place: Path, counter: mmap, write: int) -> None:
     """Be the process that may be killed; never returns."""
     os.setpgid(0, 0)
-    _move(place)
+    enter(place)
     log = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -253,36 +253,6 @@ def train_world() -> None:
     follow(training, {"parts": "small"})
 
 
-def forked(place: Path, ask: Callable[[], Any]) -> Any:
-    """Ask something in a process of its own, so that this one never opens a store."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(ours)
-        code = 1
-        try:
-            _move(place)
-            with os.fdopen(theirs, "w") as pipe:
-                json.dump(ask(), pipe)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
-        text = pipe.read()
-    if os.waitpid(child, 0)[1]:
-        raise RuntimeError(f"can't look at {place}")
-    return json.loads(text)
-
-
-def _move(place: Path) -> None:
-    os.chdir(place)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
-    os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    torch.set_num_threads(1)
-
-
 def _finished(count: int) -> bool:
     """Whether all was done before the kill: then the user has no reason to run it again."""
     found = connect().search_runs([e.experiment_id for e in connect().search_experiments()])
@@ -291,7 +261,3 @@ def _finished(count: int) -> bool:
 
 def _trace() -> dict[str, Any]:
     return trace([e.experiment_id for e in connect().search_experiments()])
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure("long" in sys.argv[1:]), indent=1))

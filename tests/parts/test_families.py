@@ -13,12 +13,22 @@ def test_the_base_is_frozen(base):
         assert not any(p.requires_grad for p in part.parameters())
 
 
-def test_the_fingerprint_is_of_the_weights(tiny_folder, tiny_epsilon_folder, base):
+def test_the_fingerprint_is_of_the_weights_and_of_what_they_predict(
+    tiny_folder, tiny_epsilon_folder, base
+):
     assert families.load(str(tiny_folder), "cpu").fingerprint == base.fingerprint
-    assert families.load(str(tiny_epsilon_folder), "cpu").fingerprint == base.fingerprint
+    other = families.load(str(tiny_epsilon_folder), "cpu")  # of the same weights
+    assert other.fingerprint != base.fingerprint
+    noise = base.scheduler.alphas_cumprod
+
+    def fingerprint(levels):
+        return families.stable_diffusion._fingerprint([base.denoiser], "epsilon", levels)
+
+    before = fingerprint(noise)
+    assert fingerprint(noise.flip(0)) != before
     with torch.no_grad():
         base.denoiser.conv_in.bias[0] += 1
-    assert families.stable_diffusion._fingerprint([base.denoiser]) != base.fingerprint
+    assert fingerprint(noise) != before
 
 
 def test_half_precision_is_that_of_the_frozen_base(tiny_folder):

@@ -1,0 +1,73 @@
+"""Measures part by part, prints each number against its goal and writes the results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+
+import click
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from faults import results
+from faults.goals import GOALS
+from pti_pipeline.machine import cores
+
+
+@click.command()
+@click.option("--long", is_flag=True, help="Hours; what was measured at this commit is kept.")
+@click.option("--part", "parts", multiple=True, type=click.Choice([*GOALS]), help="One alone.")
+@click.option("--one", type=click.Choice([*GOALS]), hidden=True, help="Measure in this process.")
+def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
+    """Count what faults cost, and hold the counts against their goals.
+
+    Ends with 1 if a goal is missed.
+    """
+    form = "long" if long else "short"
+    if one:
+        clock = time.monotonic()
+        numbers = import_module(f"faults.{one}").measure(long)
+        results.write(one, form, numbers, time.monotonic() - clock)
+        return
+    missed = 0
+    with ThreadPoolExecutor(cores()) as side_by_side:
+        asked = {part: side_by_side.submit(measured, part, form) for part in parts or GOALS}
+        for part, known in asked.items():
+            missed += show(part, known.result(), long)
+    sys.exit(bool(missed))
+
+
+def measured(part: str, form: str) -> dict[str, object]:
+    """Measure a part, unless it is a long one that this commit has been measured by."""
+    known = results.read().get(part, {}).get(form, {})
+    if form == "short" or known.get("commit") != results.commit():
+        # in a process of its own, which has opened no store when it forks
+        words = [sys.executable, "-W", "ignore", "-m", "faults", f"--one={part}"]
+        done = subprocess.run(
+            [*words, "--long"] if form == "long" else words, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise click.ClickException(f"{part} could not be measured:\n{done.stderr[-4000:]}")
+        known = results.read()[part][form]
+    return known
+
+
+def show(part: str, known: dict[str, object], long: bool) -> int:
+    """Print a part's numbers against their goals; return how many are missed."""
+    numbers, missed = known["numbers"], 0
+    assert isinstance(numbers, dict)
+    click.echo(f"{part} ({known['seconds']} s)")
+    for name, goal in GOALS[part].items():
+        met = goal.met(numbers[name], long)
+        missed += not met
+        verdict = "" if met else "   MISSED"
+        click.echo(f"  {name:<20} {numbers[name]:>10g}   {goal.shown(long)}{verdict}")
+    return missed
+
+
+if __name__ == "__main__":
+    main()
