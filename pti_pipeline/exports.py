@@ -14,7 +14,7 @@ from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot
-from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
+from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, write_weights
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ def read_lora(path: Path) -> LoraFile:
     Raises
     ------
     ModelError
-        If it is none, is not finite, or draws other pictures in other tools.
+        If it may be a pickle, is none of ours, is not finite, or draws other pictures in other
+        tools.
     """
+    refuse_pickle(path)
     try:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])

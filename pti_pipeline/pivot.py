@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
-from pti_pipeline.weights import BUNDLED, read_weights
+from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ def load_pivot(path: Path) -> Pivot:
     Raises
     ------
     ModelError
-        If the file holds no pivot, or one that is not finite.
+        If the file may be a pickle, holds no pivot, or one that is not finite.
     """
+    refuse_pickle(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = file.metadata()
@@ -161,9 +162,7 @@ def load_embedding(path: Path, width: int) -> Tensor:
     ModelError
         If the file may be a pickle, holds anything else, or vectors that are not finite.
     """
-    if path.suffix != ".safetensors":
-        hint = "convert it to .safetensors"
-        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    refuse_pickle(path)
     hint = f"give a file with one tensor of {width} columns"
     try:
         found = read_weights(path)[0]

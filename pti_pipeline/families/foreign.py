@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import Moved
-from pti_pipeline.weights import BUNDLED, read_weights
+from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
 PEFT = "base_model.model."
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
@@ -54,9 +54,7 @@ def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Weights under peft's names behind ``unet.`` and ``text_encoder.``, and peft's settings."""
-    if path.suffix != ".safetensors":
-        hint = "convert it to .safetensors"
-        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    refuse_pickle(path)
     try:
         tensors, header = read_weights(path)
         facts = json.loads(header.get("lora_adapter_metadata", "null"))

@@ -27,7 +27,7 @@ from pti_pipeline.families.merged import save_merged
 from pti_pipeline.lora import OURS
 from pti_pipeline.low_rank import PREFIX
 from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
-from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
+from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, refuse_pickles, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
 diffusers.utils.logging.set_verbosity_error()
@@ -40,20 +40,25 @@ WORD = re.compile(r"[a-z]{3,}</w>")
 
 def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
     """Load a folder, a single file or a hub id; see :func:`pti_pipeline.families.load`."""
-    options: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
+    file = Path(source)
+    if file.is_file():
+        refuse_pickle(file)
     try:
-        if source.endswith(".safetensors"):
+        if file.suffix == ".safetensors":
             pipeline = StableDiffusionPipeline.from_single_file(source, dtype=dtype)
         else:
             pipeline = StableDiffusionPipeline.from_pretrained(
                 source,
                 dtype=dtype,
+                safety_checker=None,
                 requires_safety_checker=False,
-                local_files_only=Path(source).is_dir(),
-                **options,
+                local_files_only=file.is_dir(),
+                use_safetensors=True,
+                trust_remote_code=False,
             )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # diffusers and transformers raise anything on a broken folder
+        refuse_pickles(file)
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
     return StableDiffusion(pipeline, name, device, dtype)
@@ -208,6 +213,7 @@ class StableDiffusion:
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
+        refuse_pickle(path)
         try:
             tensors, written = read_weights(path)
             facts = json.loads(written["lora_adapter_metadata"])

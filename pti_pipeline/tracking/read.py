@@ -16,7 +16,7 @@ from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.store import connect
 
-GRID = re.compile(r"samples[+%]step[+%](\d+)[+%]timestamp[+%](\d+)[+%][^/]*\.png$")
+GRID = re.compile(r"images/samples[+%]step[+%](\d+)[+%]timestamp[+%](\d+)[+%][^/]*\.png")
 """Name that MLflow gives a picture logged under the key ``samples``."""
 
 
@@ -30,7 +30,7 @@ def history(run: Found, key: str) -> dict[int, float]:
 
 def sample_grids(run: Found, folder: Path) -> dict[int, NDArray[np.uint8]]:
     """Sample grids of a training by step, (H, W, 3); those that can't be read are left out."""
-    listed = [(GRID.search(f.path), f.path) for f in connect().list_artifacts(run.id, "images")]
+    listed = [(GRID.fullmatch(f.path), f.path) for f in connect().list_artifacts(run.id, "images")]
     matched = [(found.groups(), path) for found, path in listed if found]
     grids = {}
     for (step, _), path in sorted(matched, key=lambda row: [int(word) for word in row[0]]):

@@ -54,7 +54,10 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
         )  # Python leaves it in a local store when MLflow runs the version's code
     found = {path: value for path, value in file_hashes(files).items() if path not in OWN}
     check_hashes(f"'{uri}', version {version.version}", hashes, found)
-    return next(files.glob(f"artifacts/*/{BUNDLE_FILE}")).parent
+    bundles = [path.parent for path in files.glob(f"artifacts/*/{BUNDLE_FILE}")]
+    if len(bundles) != 1:
+        raise ModelError("E408", f"'{uri}' holds no character", "give one that pti registered")
+    return bundles[0]
 
 
 def _find(uri: str) -> ModelVersion:
