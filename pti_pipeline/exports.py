@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -114,8 +115,8 @@ def _write_bundle(who: Character, path: Path) -> None:
 
 def _write_merged(who: Character, folder: Path) -> None:
     """Write the whole pipeline."""
-    assert who.base is not None  # loaded where this form is asked for
-    who.base.save_merged(who.pivot, who.lora.path if who.lora else None, folder)
+    base = cast("BaseModel", who.base)  # loaded where this form is asked for
+    base.save_merged(who.pivot, who.lora.path if who.lora else None, folder)
 
 
 WRITERS: dict[str, tuple[str, Callable[[Character, Path], None]]] = {
@@ -132,8 +133,8 @@ OF_LORA = ("kohya", "bundle")
 
 
 def _write_kohya_lora(who: Character, path: Path, inside: Mapping[str, Tensor], hint: str) -> None:
-    assert who.lora is not None  # a pivot alone is not asked for this form
-    weights = {**kohya.lora_weights(who.lora.weights, who.lora.alpha), **inside}
+    lora = cast("LoraFile", who.lora)  # a pivot alone is not asked for this form
+    weights = {**kohya.lora_weights(lora.weights, lora.alpha), **inside}
     header = headers.kohya(who.facts, path.stem, hint)
     _write(path, weights, header, who, "lora", who.word, hint)
 
