@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,7 +31,7 @@ from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
 from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, refuse_pickles, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
-diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # errors that it logs are raised too
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 

@@ -1,0 +1,1 @@
+"""What may go wrong, done on purpose: numbers against goals, one module a part."""
