@@ -11,7 +11,11 @@ from faults.payloads import FORMS, plant
 from faults.pickles import attempts, verdict, watched
 from faults.stored import STORED
 
-FEW = [door for door in STORED if not door.name.startswith(("pyfunc", "generate", "export", "evaluate"))]
+FEW = [
+    door
+    for door in STORED
+    if not door.name.startswith(("pyfunc", "generate", "export", "evaluate"))
+]
 REST = [door for door in STORED if door not in FEW]
 
 
