@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from PIL import Image
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.tracking.sender import Post, sender
 from pti_pipeline.tracking.sending import BATCH, MODEL
+
+LONGEST_KEY = 150
+"""Letters of a picture's key: they are a part of its file's name."""
 
 
 class Run:
@@ -70,7 +74,8 @@ class Run:
         self._put("model", dict(facts))
 
     def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log a picture, (H, W, 3), to the image grid under ``key``."""
+        """Log a picture, (H, W, 3), to the image grid under ``key``, in letters MLflow takes."""
+        key = re.sub(r"[^A-Za-z0-9_\-./ ]", "_", key)[:LONGEST_KEY]
         with self._post.box.writing():
             path = self._post.box.new_file("image.png")
             Image.fromarray(picture).save(path)
