@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from pti_pipeline.errors import ModelError
 from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
+LONGEST = 64
+"""Characters of a placeholder token, at most."""
+
 
 @dataclass(frozen=True)
 class Pivot:
@@ -38,6 +41,17 @@ class Pivot:
     initializer: str
     embedding: Tensor
     start: Tensor
+
+
+def is_word(token: str) -> bool:
+    """Tell whether a text can be a placeholder token: a word that can be printed.
+
+    Examples
+    --------
+    >>> is_word("<mochi>"), is_word("two words"), is_word("a" * 100)
+    (True, False, False)
+    """
+    return 0 < len(token) <= LONGEST and token.isprintable() and " " not in token
 
 
 def placeholder_tokens(token: str, vectors: int) -> list[str]:
@@ -131,7 +145,9 @@ def load_pivot(path: Path) -> Pivot:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = file.metadata()
             embedding = file.get_tensor(facts["token"])
-            start = torch.tensor(json.loads(facts["start"]))
+            start = torch.tensor(json.loads(facts["start"])).expand_as(embedding)
+        if not is_word(facts["token"]):
+            raise ValueError(f"its token is {facts['token'][:LONGEST]!r}")
     except Exception as error:
         raise ModelError(
             "E402", f"'{path.name}' holds no pivot ({error})", "give a run of the inversion"
@@ -140,7 +156,7 @@ def load_pivot(path: Path) -> Pivot:
         raise ModelError(
             "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
         )
-    return Pivot(facts["token"], facts["initializer"], embedding, start.expand_as(embedding))
+    return Pivot(facts["token"], facts["initializer"], embedding, start)
 
 
 def load_embedding(path: Path, width: int) -> Tensor:

@@ -27,7 +27,7 @@ from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
 from pti_pipeline.lora import OURS
 from pti_pipeline.low_rank import PREFIX
-from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
+from pti_pipeline.pivot import LONGEST, Pivot, expand, is_word, placeholder_tokens
 from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, refuse_pickles, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
@@ -89,10 +89,9 @@ class StableDiffusion:
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
-        if not token or token != "".join(token.split()):
-            raise UsageError(
-                "E203", f"'{token}' can't be a placeholder token", "use one word such as <mochi>"
-            )
+        if not is_word(token):
+            what = f"'{token[:LONGEST]}' can't be a placeholder token"
+            raise UsageError("E203", what, f"use one word of {LONGEST} letters at most")
         vocabulary = self.tokenizer.get_vocab()
         if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
             raise UsageError(

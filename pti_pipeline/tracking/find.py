@@ -10,7 +10,7 @@ from pathlib import Path
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError, UsageError, printable
 from pti_pipeline.tracking.store import EXPERIMENT, FINAL, RUN_ID, answering, connect, experiment_id
 
 
@@ -114,7 +114,7 @@ def _unquoted(value: str) -> str:
 def _found(run: MlflowRun) -> Found:
     return Found(
         id=run.info.run_id,
-        name=run.info.run_name,
+        name=printable(run.info.run_name),
         status=run.info.status,
         params={name: _unquoted(value) for name, value in run.data.params.items()},
         metrics=run.data.metrics,
