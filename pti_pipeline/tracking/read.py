@@ -14,7 +14,7 @@ from PIL import Image
 from pti_pipeline.errors import ModelError
 from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
-from pti_pipeline.tracking.store import connect
+from pti_pipeline.tracking.store import answering, connect
 
 GRID = re.compile(r"images/samples[+%]step[+%](\d+)[+%]timestamp[+%](\d+)[+%][^/]*\.png")
 """Name that MLflow gives a picture logged under the key ``samples``."""
@@ -30,7 +30,9 @@ def history(run: Found, key: str) -> dict[int, float]:
 
 def sample_grids(run: Found, folder: Path) -> dict[int, NDArray[np.uint8]]:
     """Sample grids of a training by step, (H, W, 3); those that can't be read are left out."""
-    listed = [(GRID.fullmatch(f.path), f.path) for f in connect().list_artifacts(run.id, "images")]
+    client = connect()
+    with answering():
+        listed = [(GRID.fullmatch(f.path), f.path) for f in client.list_artifacts(run.id, "images")]
     matched = [(found.groups(), path) for found, path in listed if found]
     grids = {}
     for (step, _), path in sorted(matched, key=lambda row: [int(word) for word in row[0]]):
