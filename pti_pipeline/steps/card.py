@@ -6,8 +6,9 @@ import json
 import math
 import re
 
-from pti_pipeline.bundle import GRID_FILE, SHOWN
+from pti_pipeline.bundle import GRID_FILE
 from pti_pipeline.errors import printable
+from pti_pipeline.hashes import SHOWN
 from pti_pipeline.steps.gate import Candidate, numbers
 
 AGAINST = {"invert": ("class", "class word"), "finetune": ("pivot", "pivot")}

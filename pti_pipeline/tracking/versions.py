@@ -11,9 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pti_pipeline.bundle import BUNDLE_FILE, check_hashes, file_hashes
+from pti_pipeline.bundle import BUNDLE_FILE
 from pti_pipeline.errors import ModelError
-from pti_pipeline.tracking.registry import HASH
+from pti_pipeline.hashes import check_hashes, file_hashes
+from pti_pipeline.tracking.find import HASH
 from pti_pipeline.tracking.store import connect
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
