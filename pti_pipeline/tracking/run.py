@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pti_pipeline.tracking.find import Found
+from pti_pipeline.hashes import file_hash
+from pti_pipeline.tracking.find import HASH, Found
 from pti_pipeline.tracking.sender import Post, sender
 from pti_pipeline.tracking.sending import BATCH, MODEL
 
@@ -96,7 +97,9 @@ class Run:
         self._put_file("artifact", file, {"folder": _parent(path)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder's files, under ``folder``."""
+        """Log a file, or a folder's files, under ``folder``; weights' hashes are tags."""
+        if path.suffix == ".safetensors":
+            self.set_tags({f"{HASH}{PurePosixPath(folder or '', path.name)}": file_hash(path)})
         with self._post.box.writing():
             kept = self._post.box.new_file(path.name)
             if path.is_dir():
