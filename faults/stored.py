@@ -41,6 +41,8 @@ def own_store() -> Iterator[None]:
     with TemporaryDirectory() as folder, chdir(folder):
         places = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         with patch.dict(os.environ, places):
+            for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+                os.environ.pop(name, None)
             yield
 
 

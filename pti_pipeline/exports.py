@@ -71,7 +71,7 @@ def read_lora(path: Path) -> LoraFile:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
         rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
-        ours = json.loads(header.get(OUR_KEY, "{}"))
+        ours = dict(json.loads(header.get(OUR_KEY, "{}")))
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"
         raise ModelError("E405", what, "give one that pti trained") from error

@@ -216,15 +216,16 @@ class StableDiffusion:
         refuse_pickle(path)
         try:
             tensors, written = read_weights(path)
-            facts = json.loads(written["lora_adapter_metadata"])
+            told = json.loads(written["lora_adapter_metadata"])
+            facts = {key.removeprefix("unet."): value for key, value in told.items()}
+            facts |= json.loads(written.get(OUR_KEY, "{}"))
         except Exception as error:
             raise ModelError(
                 "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
             ) from error
         state = convert_unet_state_dict_to_peft(tensors)
         plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
-        facts = {k.removeprefix("unet."): v for k, v in facts.items()}
-        return plain, facts | json.loads(written.get(OUR_KEY, "{}"))
+        return plain, facts
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
