@@ -103,11 +103,9 @@ class StableDiffusion:
         ids = self.tokenizer.encode(word, add_special_tokens=False)
         if len(ids) != 1:
             pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            raise UsageError(
-                "E205",
-                f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})",
-                "use a word that the base model knows as one token, such as cat",
-            )
+            what = f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})"
+            hint = "use a word that the base model knows as one token, such as cat"
+            raise UsageError("E205", what, hint)
         return self.vocabulary()[ids[0]].float().clone()
 
     def vocabulary(self) -> Tensor:
