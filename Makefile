@@ -3,13 +3,16 @@
 # make test   everything that must hold
 # make faults what killed processes, wrong input and attacks cost, counted against goals; minutes
 # make bench  how much faster packs are, with a table; ten minutes
+# make lock   requirements.lock anew, from the pins of conda.yaml
+# make audit  are there known vulnerabilities in what the lock pins?
+# make sbom   what the lock pins, as a CycloneDX list of parts: build/sbom.json
 PYTHON ?= python3.11
 BIN := .venv/bin
 # A short study: 300 steps where the default is 1000, one seed, 128 samples.
 DEMO := -P steps=300 -P seeds=0 -P samples=128 -P edit_seeds=2 -P sample_every=150 -P probes=8 \
 	-P reg_every=4
 
-.PHONY: help setup demo ui test test-all faults faults-long bench world clean
+.PHONY: help setup demo ui test test-all faults faults-long bench lock audit sbom world clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -65,6 +68,28 @@ faults-long: setup
 bench: setup
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers="$(PEERS)") $(if $(SINCE),--since="$(SINCE)") \
 		$(if $(ONLY),--only="$(ONLY)")
+
+lock: setup
+	scripts/lock.sh
+
+# torch's builds have hashes of their own: it is not in the lock
+TORCH = $$(sed -n 's/^ *- \(torch==.*\)/\1/p' conda.yaml)
+IGNORED = $$(sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln=\1/p' scripts/audit-ignored.txt)
+
+# strict: what the vulnerability service does not know is no good news
+audit: .venv/audit-ready
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock $(IGNORED)
+	echo "$(TORCH)" | $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin $(IGNORED)
+
+sbom: .venv/audit-ready
+	mkdir -p build
+	{ cat requirements.lock; echo "$(TORCH)"; } | \
+		$(BIN)/cyclonedx-py requirements - --output-reproducible --output-file build/sbom.json
+	@echo "build/sbom.json"
+
+.venv/audit-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
+	touch $@
 
 world: setup
 	$(BIN)/torchrun --nproc-per-node $$(nproc) -m pti_pipeline world train

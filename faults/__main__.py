@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -41,7 +42,7 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
     sys.exit(bool(missed))
 
 
-def measured(part: str, form: str) -> dict[str, object]:
+def measured(part: str, form: str) -> dict[str, Any]:
     """Measure a part, unless it is a long one that this commit has been measured by."""
     known = results.read().get(part, {}).get(form, {})
     if form == "short" or known.get("commit") != results.commit():
@@ -56,10 +57,9 @@ def measured(part: str, form: str) -> dict[str, object]:
     return known
 
 
-def show(part: str, known: dict[str, object], long: bool) -> int:
+def show(part: str, known: dict[str, Any], long: bool) -> int:
     """Print a part's numbers against their goals; return how many are missed."""
     numbers, missed = known["numbers"], 0
-    assert isinstance(numbers, dict)
     click.echo(f"{part} ({known['seconds']} s)")
     for name, goal in GOALS[part].items():
         met = goal.met(numbers[name], long)

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from pti_pipeline.characters import Characters, draw, together
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.hashes import SHOWN, check_hashes, file_hashes
 from pti_pipeline.pivot import Pivot, load_pivot
 from pti_pipeline.sampling import to_uint8
 from pti_pipeline.settings import SampleSettings
@@ -32,8 +32,6 @@ PIVOT_FILE = "learned_embeds.safetensors"
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "README.md"
 GRID_FILE = "samples.png"
-SHOWN = 12
-"""Digits of a hash that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +76,6 @@ def unseal(folder: Path) -> dict[str, str]:
     found.pop(BUNDLE_FILE)
     check_hashes(f"bundle '{folder}'", expected, found)
     return told
-
-
-def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256, in hexadecimal, of every file under ``folder`` by its path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {p.relative_to(folder).as_posix(): sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def check_hashes(what: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Raise ``ModelError`` unless files are those that were written, no more and no fewer."""
-    for name in sorted({*expected, *found}):
-        one, other = str(expected.get(name, "no file")), found.get(name, "no file")
-        if one != other:
-            told = f"expected {one[:SHOWN]}, found {other[:SHOWN]}"
-            raise ModelError(
-                "E425",
-                f"{what}: {name} has changed since it was written ({told})",
-                "register again",
-            )
 
 
 def load_bundles(

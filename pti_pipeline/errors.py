@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    r"""Write out what a terminal would act on; so a line stays one line.
+
+    Names and messages come from files, stores and servers of others.
+
+    Examples
+    --------
+    >>> print(printable("<mochi>\n\x1b[2J 猫"))
+    <mochi>\n\x1b[2J 猫
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class PtiError(Exception):
     """Something the user can mend.
 
@@ -19,6 +32,7 @@ class PtiError(Exception):
     exit_code = 1
 
     def __init__(self, code: str, what: str, hint: str) -> None:
+        what, hint = printable(what), printable(hint)
         super().__init__(f"error[{code}]: {what}. Hint: {hint}.")
         self.code, self.what, self.hint = code, what, hint
 

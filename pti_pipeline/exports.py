@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot
-from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
+from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, write_weights
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ def read_lora(path: Path) -> LoraFile:
     Raises
     ------
     ModelError
-        If it is none, is not finite, or draws other pictures in other tools.
+        If it may be a pickle, is none of ours, is not finite, or draws other pictures in other
+        tools.
     """
+    refuse_pickle(path)
     try:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
         rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
-        ours = json.loads(header.get(OUR_KEY, "{}"))
+        ours = dict(json.loads(header.get(OUR_KEY, "{}")))
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"
         raise ModelError("E405", what, "give one that pti trained") from error
@@ -112,8 +115,8 @@ def _write_bundle(who: Character, path: Path) -> None:
 
 def _write_merged(who: Character, folder: Path) -> None:
     """Write the whole pipeline."""
-    assert who.base is not None  # loaded where this form is asked for
-    who.base.save_merged(who.pivot, who.lora.path if who.lora else None, folder)
+    base = cast("BaseModel", who.base)  # loaded where this form is asked for
+    base.save_merged(who.pivot, who.lora.path if who.lora else None, folder)
 
 
 WRITERS: dict[str, tuple[str, Callable[[Character, Path], None]]] = {
@@ -130,8 +133,8 @@ OF_LORA = ("kohya", "bundle")
 
 
 def _write_kohya_lora(who: Character, path: Path, inside: Mapping[str, Tensor], hint: str) -> None:
-    assert who.lora is not None  # a pivot alone is not asked for this form
-    weights = {**kohya.lora_weights(who.lora.weights, who.lora.alpha), **inside}
+    lora = cast("LoraFile", who.lora)  # a pivot alone is not asked for this form
+    weights = {**kohya.lora_weights(lora.weights, lora.alpha), **inside}
     header = headers.kohya(who.facts, path.stem, hint)
     _write(path, weights, header, who, "lora", who.word, hint)
 

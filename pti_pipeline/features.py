@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.weights import refuse_pickles
 
 BATCH = 32
 OPTIONAL = "pooler"
@@ -57,8 +58,8 @@ def load_clip(source: str, device: torch.device) -> Vision:
     facts = _preprocessing(source, "CLIP")
     model = _open(CLIPModel, source, "CLIP", "clip")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # transformers raises anything on a broken folder
         raise _refused(source, "CLIP", error) from error
     return _ready(Path(source).name, model, facts, device, tokenizer)
 
@@ -72,7 +73,7 @@ def load_dino(source: str, device: torch.device) -> Vision:
 def load_world_clip(world: Path, device: torch.device) -> Vision:
     """Load the embedded world's CLIP model, which reads with the world's tokenizer."""
     model = _open(CLIPModel, str(world / "clip"), "CLIP", "clip")
-    tokenizer = AutoTokenizer.from_pretrained(world / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(world / "tokenizer", trust_remote_code=False)
     half, size = [0.5] * 3, model.config.vision_config.image_size
     facts = {"size": size, "image_mean": half, "image_std": half}
     return _ready("world", model, facts, device, tokenizer)
@@ -161,13 +162,17 @@ def _pooled(answer: Any) -> Tensor:
 
 def _open(kind: Any, source: str, reader: str, model_type: str = "") -> Any:
     try:
-        found = AutoConfig.from_pretrained(source).model_type
+        found = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         if model_type and found != model_type:
             raise ValueError(f"it is a {found} model")
         model, info = kind.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers raises anything on a broken folder
         raise _refused(source, reader, error) from error
     missing = [name for name in info["missing_keys"] if not name.startswith(OPTIONAL)]
     if missing:
@@ -202,6 +207,7 @@ def _ready(
 
 
 def _refused(source: str, reader: str, error: Exception) -> ModelError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    refuse_pickles(Path(source))
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
     hint = f"give a folder or hub id of a {reader} model with safetensors and preprocessor_config"
     return ModelError("E413", f"can't read pictures with '{source}' ({reason})", hint)

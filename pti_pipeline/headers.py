@@ -21,6 +21,8 @@ from torch import Tensor
 from pti_pipeline import __version__
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+LONGEST_NAME = 48
+"""Letters of a file's name that come from a token: in UTF-8 four bytes each, of 255 in all."""
 GENERATIONS = {768: "v1", 1024: "v2"}
 """Of Stable Diffusion, by the width of its embeddings."""
 
@@ -65,7 +67,7 @@ def word_of(token: str) -> str:
     >>> word_of("<mochi>")
     'mochi'
     """
-    return re.sub(r"[^\w-]+", "", token).lstrip("-") or "character"
+    return re.sub(r"[^\w-]+", "", token).lstrip("-")[:LONGEST_NAME] or "character"
 
 
 def base_name(base: str) -> str:

@@ -14,7 +14,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
-from pti_pipeline.weights import BUNDLED, read_weights, write_weights
+from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle, write_weights
+
+LONGEST = 64
+"""Characters of a placeholder token, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Pivot:
     initializer: str
     embedding: Tensor
     start: Tensor
+
+
+def is_word(token: str) -> bool:
+    """Tell whether a text can be a placeholder token: a word that can be printed.
+
+    Examples
+    --------
+    >>> is_word("<mochi>"), is_word("two words"), is_word("a" * 100)
+    (True, False, False)
+    """
+    return 0 < len(token) <= LONGEST and token.isprintable() and " " not in token
 
 
 def placeholder_tokens(token: str, vectors: int) -> list[str]:
@@ -123,13 +137,16 @@ def load_pivot(path: Path) -> Pivot:
     Raises
     ------
     ModelError
-        If the file holds no pivot, or one that is not finite.
+        If the file may be a pickle, holds no pivot, or one that is not finite.
     """
+    refuse_pickle(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = file.metadata()
             embedding = file.get_tensor(facts["token"])
-            start = torch.tensor(json.loads(facts["start"]))
+            start = torch.tensor(json.loads(facts["start"])).expand_as(embedding)
+        if not is_word(facts["token"]):
+            raise ValueError(f"its token is {facts['token'][:LONGEST]!r}")
     except Exception as error:
         raise ModelError(
             "E402", f"'{path.name}' holds no pivot ({error})", "give a run of the inversion"
@@ -138,7 +155,7 @@ def load_pivot(path: Path) -> Pivot:
         raise ModelError(
             "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
         )
-    return Pivot(facts["token"], facts["initializer"], embedding, start.expand_as(embedding))
+    return Pivot(facts["token"], facts["initializer"], embedding, start)
 
 
 def load_embedding(path: Path, width: int) -> Tensor:
@@ -160,9 +177,7 @@ def load_embedding(path: Path, width: int) -> Tensor:
     ModelError
         If the file may be a pickle, holds anything else, or vectors that are not finite.
     """
-    if path.suffix != ".safetensors":
-        hint = "convert it to .safetensors"
-        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    refuse_pickle(path)
     hint = f"give a file with one tensor of {width} columns"
     try:
         found = read_weights(path)[0]

@@ -10,11 +10,50 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pti_pipeline.errors import ModelError
+
 BUNDLED = "bundle_emb."
 """What the names of an embedding begin with inside a LoRA's file, before its word."""
 
 OUR_KEY = "pti"
 """Key of a LoRA file's header for what peft's config does not know: JSON."""
+
+
+SUFFIX = ".safetensors"
+PICKLED = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+"""Endings of files that their tools write as pickles."""
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise ``ModelError`` if a file may hold a pickle, by its name or by its bytes.
+
+    Nothing is unpickled to find that out. What is no safetensors file and no pickle either is left
+    to who reads it; so is a file that isn't there.
+    """
+    if path.suffix.lower() != SUFFIX or (path.is_file() and _looks_pickled(path)):
+        what = f"'{path.name}' may hold a pickle, which can run code"
+        raise ModelError("E410", what, f"convert it to {SUFFIX}")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise ``ModelError`` if weights in a folder, or below, may be pickles."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (SUFFIX, *PICKLED):
+            refuse_pickle(path)
+
+
+def _looks_pickled(path: Path) -> bool:
+    """Tell whether a file is no safetensors, and begins or ends as pickles and torch's zips do.
+
+    A safetensors file begins with its header's length, which can be any bytes, and a brace.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+        file.seek(max(0, path.stat().st_size - 1))
+        last = file.read(1)
+    if head[8:] == b"{":
+        return False
+    return head[:1] == b"\x80" or head[:4] == b"PK\x03\x04" or last == b"."
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -40,6 +40,8 @@ from pti_pipeline.values import parse_learning_rates, parse_seeds
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# It would let torch run what a pickle says, also in the processes that are started from here.
+os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 for speaker in ("mlflow.system_metrics", "alembic"):
     logging.getLogger(speaker).setLevel(logging.WARNING)
 

@@ -42,7 +42,7 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     source = str(WORLD) if base == "world" else base
     index = Path(source) / "model_index.json"
     if index.is_file():
-        family = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+        family = _family(index, base)
     elif Path(source).is_dir():
         raise ModelError("E401", f"no model in '{base}'", "give a folder with a model_index.json")
     else:
@@ -53,6 +53,15 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     module = import_module(FAMILIES[family])
     model: BaseModel = module.load(source, base, choose_device(device), PRECISIONS[precision])
     return model
+
+
+def _family(index: Path, base: str) -> str:
+    """Pipeline class that a model folder's index names."""
+    try:
+        return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"'{base}' has no {index.name} that names a model's class ({error!r})"
+        raise ModelError("E401", what, "give a folder that diffusers wrote") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import Moved
-from pti_pipeline.weights import BUNDLED, read_weights
+from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
 PEFT = "base_model.model."
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
@@ -38,13 +38,11 @@ def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
     layers = _layers(pipeline, path, state)
     parts = (pipeline.unet, pipeline.text_encoder)
     try:
-        options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
-        if any(name.startswith("unet.") for name in state):
-            pipeline.load_lora_into_unet(dict(state), unet=pipeline.unet, **options)
-        if any(name.startswith("text_encoder.") for name in state):
-            pipeline.load_lora_into_text_encoder(
-                dict(state), text_encoder=pipeline.text_encoder, prefix="text_encoder", **options
-            )
+        try:
+            _attach(pipeline, state, metadata)
+        except Exception as error:  # peft raises anything on settings that it does not know
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            raise ModelError("E411", f"can't attach '{path.name}' ({reason})", HINT) from error
         for part in parts:
             part.requires_grad_(False)
         yield _moved(pipeline, path, layers)
@@ -52,11 +50,21 @@ def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
         pipeline.unload_lora_weights()
 
 
+def _attach(
+    pipeline: StableDiffusionPipeline, state: Mapping[str, Tensor], metadata: dict[str, Any] | None
+) -> None:
+    options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
+    if any(name.startswith("unet.") for name in state):
+        pipeline.load_lora_into_unet(dict(state), unet=pipeline.unet, **options)
+    if any(name.startswith("text_encoder.") for name in state):
+        pipeline.load_lora_into_text_encoder(
+            dict(state), text_encoder=pipeline.text_encoder, prefix="text_encoder", **options
+        )
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Weights under peft's names behind ``unet.`` and ``text_encoder.``, and peft's settings."""
-    if path.suffix != ".safetensors":
-        hint = "convert it to .safetensors"
-        raise ModelError("E410", f"'{path.name}' may hold a pickle, which can run code", hint)
+    refuse_pickle(path)
     try:
         tensors, header = read_weights(path)
         facts = json.loads(header.get("lora_adapter_metadata", "null"))

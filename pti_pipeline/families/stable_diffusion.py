@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,11 +27,11 @@ from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
 from pti_pipeline.lora import OURS
 from pti_pipeline.low_rank import PREFIX
-from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
-from pti_pipeline.weights import OUR_KEY, read_weights, write_weights
+from pti_pipeline.pivot import LONGEST, Pivot, expand, is_word, placeholder_tokens
+from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, refuse_pickles, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
-diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # errors that it logs are raised too
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
@@ -40,20 +41,25 @@ WORD = re.compile(r"[a-z]{3,}</w>")
 
 def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
     """Load a folder, a single file or a hub id; see :func:`pti_pipeline.families.load`."""
-    options: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
+    file = Path(source)
+    if file.is_file():
+        refuse_pickle(file)
     try:
-        if source.endswith(".safetensors"):
+        if file.suffix == ".safetensors":
             pipeline = StableDiffusionPipeline.from_single_file(source, dtype=dtype)
         else:
             pipeline = StableDiffusionPipeline.from_pretrained(
                 source,
                 dtype=dtype,
+                safety_checker=None,
                 requires_safety_checker=False,
-                local_files_only=Path(source).is_dir(),
-                **options,
+                local_files_only=file.is_dir(),
+                use_safetensors=True,
+                trust_remote_code=False,
             )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # diffusers and transformers raise anything on a broken folder
+        refuse_pickles(file)
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
     return StableDiffusion(pipeline, name, device, dtype)
@@ -84,10 +90,9 @@ class StableDiffusion:
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
-        if not token or token != "".join(token.split()):
-            raise UsageError(
-                "E203", f"'{token}' can't be a placeholder token", "use one word such as <mochi>"
-            )
+        if not is_word(token):
+            what = f"'{token[:LONGEST]}' can't be a placeholder token"
+            raise UsageError("E203", what, f"use one word of {LONGEST} letters at most")
         vocabulary = self.tokenizer.get_vocab()
         if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
             raise UsageError(
@@ -99,11 +104,9 @@ class StableDiffusion:
         ids = self.tokenizer.encode(word, add_special_tokens=False)
         if len(ids) != 1:
             pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            raise UsageError(
-                "E205",
-                f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})",
-                "use a word that the base model knows as one token, such as cat",
-            )
+            what = f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})"
+            hint = "use a word that the base model knows as one token, such as cat"
+            raise UsageError("E205", what, hint)
         return self.vocabulary()[ids[0]].float().clone()
 
     def vocabulary(self) -> Tensor:
@@ -209,17 +212,19 @@ class StableDiffusion:
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
+        refuse_pickle(path)
         try:
             tensors, written = read_weights(path)
-            facts = json.loads(written["lora_adapter_metadata"])
+            told = json.loads(written["lora_adapter_metadata"])
+            facts = {key.removeprefix("unet."): value for key, value in told.items()}
+            facts |= json.loads(written.get(OUR_KEY, "{}"))
         except Exception as error:
             raise ModelError(
                 "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
             ) from error
         state = convert_unet_state_dict_to_peft(tensors)
         plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
-        facts = {k.removeprefix("unet."): v for k, v in facts.items()}
-        return plain, facts | json.loads(written.get(OUR_KEY, "{}"))
+        return plain, facts
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
-from pti_pipeline.bundle import GRID_FILE, SHOWN
+from pti_pipeline.bundle import GRID_FILE
+from pti_pipeline.errors import printable
+from pti_pipeline.hashes import SHOWN
 from pti_pipeline.steps.gate import Candidate, numbers
 
 AGAINST = {"invert": ("class", "class word"), "finetune": ("pivot", "pivot")}
@@ -68,14 +71,15 @@ def readme(card: str, candidate: Candidate, license: str, pictured: bool) -> str
 
 def code(text: str) -> str:
     """Quote for Markdown, which would take ``<mei>`` for HTML and a bar for a column."""
-    mark = "``" if "`" in text else "`"
-    space = " " if "`" in text else ""
-    return f"{mark}{space}{text}{space}{mark}".replace("|", "\\|")
+    runs = re.findall("`+", text)
+    mark = "`" * (1 + max(map(len, runs), default=0))
+    space = " " if runs else ""
+    return f"{mark}{space}{printable(text)}{space}{mark}".replace("|", "\\|")
 
 
 def plain(text: str) -> str:
-    """Keep text from being taken for HTML or a column."""
-    return text.replace("<", "\\<").replace("|", "\\|").replace("\n", " ")
+    """Keep text from being taken for HTML, a column, a link or a picture."""
+    return re.sub(r"([\\`<\[\]|&])", r"\\\1", printable(text.replace("\n", " ")))
 
 
 def _distance(candidate: Candidate) -> str:

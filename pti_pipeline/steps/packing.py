@@ -14,6 +14,7 @@ from pti_pipeline.tracking.find import fetch
 from pti_pipeline.tracking.read import sample_grids
 from pti_pipeline.tracking.store import RUN_ID
 from pti_pipeline.tracking.versions import fetch_bundle
+from pti_pipeline.weights import refuse_pickle
 
 
 def find_bundle(model: str, folder: Path) -> Path:
@@ -51,13 +52,17 @@ def collect(candidate: Candidate, folder: Path) -> Path:
     Raises
     ------
     ModelError
-        If the run lacks weights.
+        If the run lacks weights, or they may be a pickle.
     """
     run, bundle = candidate.run, folder / "bundle"
     bundle.mkdir()
-    shutil.copy(fetch(run, f"pivot/{PIVOT_FILE}", folder), bundle)
+    wanted = [f"pivot/{PIVOT_FILE}"]
     if run.tags["pti.step"] == "finetune":
-        shutil.copy(fetch(run, f"lora/{LORA_FILE}", folder), bundle)
+        wanted.append(f"lora/{LORA_FILE}")
+    for path in wanted:
+        found = fetch(run, path, folder)
+        refuse_pickle(found)
+        shutil.copy(found, bundle)
     if grids := sample_grids(run, folder):
         Image.fromarray(grids[max(grids)]).save(bundle / GRID_FILE)
     return bundle

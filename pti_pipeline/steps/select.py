@@ -15,6 +15,7 @@ from pti_pipeline.choosing.points import Point
 from pti_pipeline.choosing.text import choice_text, shortened
 from pti_pipeline.curve_figures import sweep_figure
 from pti_pipeline.errors import DivergedError
+from pti_pipeline.steps.card import plain
 from pti_pipeline.steps.swept import Swept, levels, read_points, read_sweep
 from pti_pipeline.tracking.find import Found, get_run
 from pti_pipeline.tracking.runs import open_run
@@ -57,7 +58,9 @@ def select(run_id: str, study: str = "") -> tuple[Found, Choice]:
     except ValueError as error:
         raise DivergedError("E902", str(error), "sweep smaller learning rates") from error
     chosen = runs[choice.index]
-    text = choice_text(choice, [r.name for r in runs], chosen.id, points, measure, swept.left_out)
+    text = choice_text(
+        choice, [plain(r.name) for r in runs], chosen.id, points, measure, swept.left_out
+    )
     verdict = {
         "pti.choice": chosen.id,
         "pti.choice_reason": choice.reason,

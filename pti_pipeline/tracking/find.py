@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError, UsageError, printable
+from pti_pipeline.hashes import check_hashes, file_hash
 from pti_pipeline.tracking.store import EXPERIMENT, FINAL, RUN_ID, answering, connect, experiment_id
+
+HASH = "sha256."
+"""Start of the tags that hold the hashes of a run's weights, or of a version's files."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,33 @@ def members(run: Found) -> list[Found]:
 
 
 def fetch(run: Found, path: str, folder: Path) -> Path:
-    """Download an artifact of a run into ``folder``.
+    """Download an artifact of a run, a file or a folder, into ``folder``.
 
     Raises
     ------
     ModelError
-        If the run has none at ``path``.
+        If the run has none at ``path``, or weights are not those that it logged.
     """
     client = connect()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return Path(client.download_artifacts(run.id, path, str(folder)))
+        found = Path(client.download_artifacts(run.id, path, str(folder)))
     except (MlflowException, OSError) as error:
         raise ModelError(
             "E407", f"run '{run.name}' ({run.id}) has no {path}", "give a finished run"
         ) from error
+    _check(run, path, found)
+    return found
+
+
+def _check(run: Found, path: str, found: Path) -> None:
+    """Raise ``ModelError`` if weights at or below ``path`` are not those that the run logged."""
+    for key, expected in run.tags.items():
+        name = key.removeprefix(HASH)
+        if key.startswith(HASH) and PurePosixPath(name).is_relative_to(path):
+            file = found / PurePosixPath(name).relative_to(path)
+            known = {name: file_hash(file)} if file.is_file() else {}
+            check_hashes(f"run '{run.name}' ({run.id})", {name: expected}, known)
 
 
 def _search(words: str, places: Sequence[str] = ()) -> list[Found]:
@@ -114,7 +130,7 @@ def _unquoted(value: str) -> str:
 def _found(run: MlflowRun) -> Found:
     return Found(
         id=run.info.run_id,
-        name=run.info.run_name,
+        name=printable(run.info.run_name),
         status=run.info.status,
         params={name: _unquoted(value) for name, value in run.data.params.items()},
         metrics=run.data.metrics,

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from pti_pipeline.errors import ResourceError
+from pti_pipeline.errors import ResourceError, StoreError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
 from pti_pipeline.tracking.store import RUN_ID, local_folder
@@ -43,9 +43,14 @@ class Outbox:
         If another process has it.
     OSError
         If it can't be written.
+    StoreError
+        If the run's id is none.
     """
 
     def __init__(self, root: Path, run_id: str) -> None:
+        if not RUN_ID.fullmatch(run_id):  # it is a folder's name, and servers say what it is
+            what = f"the tracking store gave the run id '{run_id}'"
+            raise StoreError("E504", what, "see if it is a store of MLflow's")
         self.run_id, self.folder, self.open = run_id, root / run_id, True
         self._lock = _locked(self.folder)
         self._journal, self._mark = self.folder / "journal.jsonl", self.folder / "sent"

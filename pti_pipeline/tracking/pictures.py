@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from mlflow import MlflowClient
 
@@ -43,7 +42,8 @@ def pictures(client: MlflowClient, run_id: str) -> list[Picture]:
     """List the files of a run's image grid, the earliest first."""
     found = []
     for file in client.list_artifacts(run_id, FOLDER):
-        if name := NAME.fullmatch(PurePosixPath(file.path).name):
+        folder, _, last = file.path.rpartition("/")
+        if folder == FOLDER and (name := NAME.fullmatch(last)):
             key, numbers = name["key"].replace("~", "/"), (int(name["step"]), int(name["time"]))
             found.append(Picture(key, *numbers, file.path, bool(name["small"])))
     return sorted(found, key=lambda picture: (picture.step, picture.time))

@@ -14,7 +14,7 @@ from pti_pipeline.errors import ModelError
 from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.pictures import pictures
-from pti_pipeline.tracking.store import connect
+from pti_pipeline.tracking.store import answering, connect
 
 SAMPLES = "samples"
 """Key of a training's sample grids."""
@@ -30,8 +30,10 @@ def history(run: Found, key: str) -> dict[int, float]:
 
 def sample_grids(run: Found, folder: Path) -> dict[int, NDArray[np.uint8]]:
     """Sample grids of a training by step, (H, W, 3); those that can't be read are left out."""
+    with answering():
+        listed = pictures(connect(), run.id)
     grids = {}
-    for picture in pictures(connect(), run.id):
+    for picture in listed:
         if picture.key != SAMPLES or picture.small:
             continue
         try:

@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from pti_pipeline.bundle import file_hashes
 from pti_pipeline.errors import UsageError
+from pti_pipeline.hashes import file_hashes
+from pti_pipeline.tracking.find import HASH
 from pti_pipeline.tracking.store import alone, connect
 
 SERVED = Path(__file__).with_name("served.py")
@@ -29,8 +30,6 @@ LIBRARIES = (
 """What the served code imports, pinned as it is here."""
 NAME = re.compile(r"\w[\w.-]{0,63}")
 ALIAS = re.compile(r"(?!(?:latest|v\d+)$)[\w-]{1,64}", re.IGNORECASE)
-HASH = "sha256."
-"""Start of the tags that hold the hashes of a version's files."""
 
 
 def check_names(name: str, alias: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,11 +14,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from pti_pipeline.hashes import file_hash
 from pti_pipeline.tracking.earlier import Logged
-from pti_pipeline.tracking.find import Found
+from pti_pipeline.tracking.find import HASH, Found
 from pti_pipeline.tracking.sender import Post, sender
 from pti_pipeline.tracking.sending import BATCH, MODEL
 
+LONGEST_KEY = 150
+"""Letters of a picture's key: they are a part of its file's name."""
 NOTHING = Logged()
 
 
@@ -80,7 +84,8 @@ class Run:
         self._put("model", dict(facts))
 
     def log_image(self, key: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log a picture, (H, W, 3), to the image grid under ``key``."""
+        """Log a picture, (H, W, 3), to the image grid under ``key``, in letters MLflow takes."""
+        key = re.sub(r"[^A-Za-z0-9_\-./ ]", "_", key)[:LONGEST_KEY]
         if (key, step) in self._logged.pictures:
             return
         with self._post.box.writing():
@@ -103,7 +108,9 @@ class Run:
         self._put_file("artifact", file, {"folder": _parent(path)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder's files, under ``folder``."""
+        """Log a file, or a folder's files, under ``folder``; weights' hashes are tags."""
+        if path.suffix == ".safetensors":
+            self.set_tags({f"{HASH}{PurePosixPath(folder or '', path.name)}": file_hash(path)})
         with self._post.box.writing():
             kept = self._post.box.new_file(path.name)
             if path.is_dir():

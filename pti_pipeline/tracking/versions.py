@@ -11,9 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pti_pipeline.bundle import BUNDLE_FILE, check_hashes, file_hashes
+from pti_pipeline.bundle import BUNDLE_FILE
 from pti_pipeline.errors import ModelError
-from pti_pipeline.tracking.registry import HASH
+from pti_pipeline.hashes import check_hashes, file_hashes
+from pti_pipeline.tracking.find import HASH
 from pti_pipeline.tracking.store import connect
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
@@ -54,7 +55,10 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
         )  # Python leaves it in a local store when MLflow runs the version's code
     found = {path: value for path, value in file_hashes(files).items() if path not in OWN}
     check_hashes(f"'{uri}', version {version.version}", hashes, found)
-    return next(files.glob(f"artifacts/*/{BUNDLE_FILE}")).parent
+    bundles = [path.parent for path in files.glob(f"artifacts/*/{BUNDLE_FILE}")]
+    if len(bundles) != 1:
+        raise ModelError("E408", f"'{uri}' holds no character", "give one that pti registered")
+    return bundles[0]
 
 
 def _find(uri: str) -> ModelVersion:

@@ -6,9 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pti_pipeline.errors import ModelError
+from pti_pipeline.weights import read_weights, refuse_pickle
 from pti_pipeline.world import factors as f
 from pti_pipeline.world.factors import Factors
 
@@ -84,9 +86,21 @@ class Reader(nn.Module):
 
 
 def load_reader(path: Path = WEIGHTS) -> Reader:
-    """Load the trained reader, frozen, in float32."""
+    """Load the trained reader, frozen, in float32.
+
+    Raises
+    ------
+    ModelError
+        If the file may be a pickle, or holds no reader.
+    """
+    refuse_pickle(path)
     reader = Reader()
-    reader.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    try:
+        found = read_weights(path)[0]
+        reader.load_state_dict({name: value.float() for name, value in found.items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        what = f"'{path}' holds no reader ({str(error).splitlines()[0]})"
+        raise ModelError("E409", what, "give a folder made by pti world export") from error
     return reader.eval().requires_grad_(False)
 
 

@@ -228,3 +228,14 @@ def test_the_architecture_is_read_from_the_width(width, name):
     assert header["ss_v2"] == str(width == 1024)
     assert header.get("ss_base_model_version") == ("sd_v1" if width == 768 else None)
     assert header["ss_sd_model_name"] == "someone/sd"
+
+
+@pytest.mark.parametrize("key", ["lora_adapter_metadata", "pti"])
+@pytest.mark.parametrize("settings", ["[1]", "3", '"x"', "{"])
+def test_settings_that_are_none_are_told_in_one_line(base, kept, key, settings):
+    path = own_lora(base, kept)
+    weights, header = read_weights(path)
+    write_weights(path, weights, {**header, key: settings})
+    for read in (read_lora, base.load_lora):
+        with pytest.raises(ModelError, match="E405"):
+            read(path)

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from peft import LoraConfig
+from registered import make_lora
 from safetensors.torch import save_file
 
 from pti_pipeline import lora
 from pti_pipeline.errors import ModelError
 from pti_pipeline.pivot import load_embedding
 from pti_pipeline.settings import TARGETS
+from pti_pipeline.weights import read_weights, write_weights
 
 UNET = ("attn2.to_k", "to_out.0", "proj_in", "resnets.0.conv1", "downsamplers.0.conv")
 TEXT = ("q_proj", "out_proj", "fc1")
@@ -176,6 +178,31 @@ def test_files_that_do_not_fit_are_told_in_one_line(base, tmp_path, case):
     text = str(caught.value)
     assert caught.value.code == "E411" and "\n" not in text and "x.safetensors" in text
     assert case.replace("lora_te2", "text_encoder_2") in text or case in text
+    assert torch.equal(answer(base), before)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        3,
+        {"unet.r": "x", "unet.lora_alpha": 2},
+        {"unet.r": 2, "unet.lora_alpha": 2, "unet.evil": "os.system"},
+        {"unet.r": 2, "unet.lora_alpha": 2, "unet.init_lora_weights": "loftq"},
+        {"unet.r": -1, "unet.lora_alpha": 2},
+        {"unet.r": 2, "unet.lora_alpha": 2, "unet.target_modules": 3},
+        {"unet.r": 2, "unet.lora_alpha": 2, "unet.target_modules": "(("},
+    ],
+)
+def test_settings_that_make_no_sense_are_told_in_one_line(base, tmp_path, settings):
+    before = answer(base)
+    base.save_lora(*make_lora(base), tmp_path)
+    path = tmp_path / "pytorch_lora_weights.safetensors"
+    tensors, header = read_weights(path)
+    write_weights(path, tensors, {**header, "lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(ModelError, match=r"E411") as caught, base.lora_file(path):
+        pass
+    assert "\n" not in str(caught.value)
     assert torch.equal(answer(base), before)
 
 

@@ -68,6 +68,9 @@ def test_saved_and_loaded_pivots_are_bit_identical(base, tmp_path):
 def test_bad_files_are_refused(tmp_path):
     path = tmp_path / "p.safetensors"
     path.write_bytes(b"\x80\x04no safetensors")
+    with pytest.raises(ModelError, match="E410"):
+        load_pivot(path)
+    path.write_bytes(b"no safetensors")
     with pytest.raises(ModelError, match="E402"):
         load_pivot(path)
     save_pivot(Pivot("<c>", "cat", torch.full((1, 4), torch.nan), torch.zeros(1, 4)), path)

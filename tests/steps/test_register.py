@@ -18,9 +18,9 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from registered import write_files, write_run
 
-from pti_pipeline.bundle import file_hashes
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families.license import base_license
+from pti_pipeline.hashes import file_hashes
 from pti_pipeline.serving import LIMITS
 from pti_pipeline.steps.register import register
 from pti_pipeline.tracking import registry

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import CLIPModel, CLIPTokenizer
 
 from pti_pipeline import metrics
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.features import load_world_clip
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.pivot import attached
 from pti_pipeline.randomness import numpy_generator
@@ -44,11 +44,10 @@ def retrieval(folder: Path, n: int = 400) -> Iterator[Measure]:
 
     A hit is any picture that the caption is true of.
     """
-    model = CLIPModel.from_pretrained(folder / "clip").eval()
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    clip = load_world_clip(folder, torch.device("cpu"))
     factors, said = captions(n)
-    ids = tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    output = model(input_ids=ids, pixel_values=as_images(render(factors)))
+    ids = clip.tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    output = clip.model(input_ids=ids, pixel_values=as_images(render(factors)))
     closest = output.logits_per_text.argsort(1, descending=True)[:, :5].numpy()
     true = values(factors)
     fits = np.stack([is_true(meaning(text), true) for text in said])

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch.distributed as dist
 from tqdm import tqdm
-from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.steps.attempts import attempt
@@ -27,6 +26,7 @@ from pti_pipeline.steps.world_training import (
 )
 from pti_pipeline.steps.world_training.corpus import build_corpus, load_corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, rank
+from pti_pipeline.steps.world_training.saved import load_tokenizer
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.world import WORDS
@@ -121,7 +121,7 @@ def train_world(
     if dist.is_initialized():
         dist.barrier()
     corpus, held_out = (load_corpus(folder, name, seed) for name in sizes)
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = load_tokenizer(folder / "tokenizer")
     trainings: dict[str, tuple[Callable[[Schedule], Iterator[Progress]], Schedule]] = {
         "text_tower": (
             lambda how: text_tower.train_text_tower(tokenizer, corpus, folder, how),

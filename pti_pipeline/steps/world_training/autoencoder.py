@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
+from pti_pipeline.steps.world_training.saved import load_part, load_tensor
 
 CHANNELS = 8
 DECODER_SCHEDULE = Schedule(steps=3000, batch=32, lr=1e-3, flat=0.3, decay=0.998)
@@ -99,7 +100,7 @@ def cache_latents(vae: AutoencoderKL, corpus: Corpus, folder: Path) -> Tensor:
         save_file({"latents": torch.cat(parts)}, path)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    return load_file(path)["latents"]
+    return load_tensor(path, "latents")
 
 
 def train_decoder(
@@ -110,7 +111,7 @@ def train_decoder(
     The encoder stays, and so do the latents that a denoiser has learned from; a step costs half of
     the whole autoencoder's.
     """
-    model = AutoencoderKL.from_pretrained(folder / "vae").requires_grad_(False)
+    model = load_part(AutoencoderKL, folder / "vae").requires_grad_(False)
     model.decoder.requires_grad_(True)
     model.post_quant_conv.requires_grad_(True)
     latents = cache_latents(model, corpus, folder)

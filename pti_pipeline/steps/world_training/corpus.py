@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.randomness import generator, numpy_generator
 from pti_pipeline.world import Factors, caption, concatenate, render_with_masks, sample_factors
 
@@ -81,7 +84,7 @@ def build_corpus(
 
 def _check(path: Path, images: int) -> None:
     """Raise ``UsageError`` unless the pictures are as many as asked for, and drawn as today."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with _arrays(path) as arrays:
         first = Factors(**{field.name: arrays[field.name][:4] for field in fields(Factors)})
         drawn = arrays["images"]
     # another processor may round a pixel otherwise
@@ -92,9 +95,23 @@ def _check(path: Path, images: int) -> None:
         )
 
 
+@contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open a file of arrays; numpy refuses those of objects, which it would unpickle."""
+    hint = "move it away: it is rendered again"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        if "pickle" in str(error):
+            what = f"'{path}' may hold a pickle, which can run code"
+            raise ModelError("E410", what, hint) from error
+        raise ModelError("E409", f"'{path}' can't be read ({error})", hint) from error
+
+
 def load_corpus(folder: Path, name: str, seed: int) -> Corpus:
     """Read the corpus that :func:`build_corpus` rendered."""
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+    with _arrays(folder / f"{name}.npz") as arrays:
         factors = Factors(**{field.name: arrays[field.name] for field in fields(Factors)})
         images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
         masks = torch.from_numpy(arrays["masks"])

@@ -15,6 +15,7 @@ from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.autoencoder import CHANNELS, cache_latents
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
+from pti_pipeline.steps.world_training.saved import load_part
 from pti_pipeline.steps.world_training.text_tower import WIDTH, encode_text
 from pti_pipeline.world.reader import CLASSES, class_targets
 
@@ -110,9 +111,9 @@ def train_denoiser(
     tokenizer: CLIPTokenizer, corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
 ) -> Iterator[Progress]:
     """Train on captioned latents, text tower and autoencoder frozen; save as ``folder/unet``."""
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    text = load_part(CLIPTextModel, folder / "text_encoder").eval().requires_grad_(False)
     text.to(device())
-    vae = AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
+    vae = load_part(AutoencoderKL, folder / "vae").eval().requires_grad_(False)
     latents = cache_latents(vae, corpus, folder)
     scheduler = new_scheduler()
     with initialised_from(corpus.seed, "denoiser"):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel
 
 from pti_pipeline.checkpoint import newest
 from pti_pipeline.errors import UsageError
 from pti_pipeline.steps.world_training.denoiser import new_denoiser, new_scheduler
+from pti_pipeline.steps.world_training.saved import load_part, load_tokenizer
 
 
 def export_world(folder: Path, weights: Path) -> None:
@@ -22,9 +23,9 @@ def export_world(folder: Path, weights: Path) -> None:
     """
     unet = _denoiser(folder)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        vae=load_part(AutoencoderKL, folder / "vae"),
+        text_encoder=load_part(CLIPTextModel, folder / "text_encoder"),
+        tokenizer=load_tokenizer(folder / "tokenizer"),
         unet=unet,
         scheduler=new_scheduler(),
         safety_checker=None,
@@ -33,7 +34,7 @@ def export_world(folder: Path, weights: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(weights)
     if (folder / "clip").is_dir():
-        CLIPModel.from_pretrained(folder / "clip").half().save_pretrained(weights / "clip")
+        load_part(CLIPModel, folder / "clip").half().save_pretrained(weights / "clip")
     for config in weights.glob("*/config.json"):
         _clean(config)
     if (folder / "reader").is_dir():
@@ -55,7 +56,7 @@ def _clean(config: Path) -> None:
 
 def _denoiser(folder: Path) -> UNet2DConditionModel:
     if (folder / "unet").is_dir():
-        return UNet2DConditionModel.from_pretrained(folder / "unet")
+        return load_part(UNet2DConditionModel, folder / "unet")
     known = newest(folder / "denoiser.state")
     if known is None:
         raise UsageError("E206", f"'{folder}' holds no denoiser", "train that part first")

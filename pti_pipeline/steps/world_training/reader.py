@@ -14,6 +14,7 @@ from torch import Tensor
 from pti_pipeline.randomness import generator, initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
+from pti_pipeline.steps.world_training.saved import load_part
 from pti_pipeline.world.reader import CLASSES, PLACES, Reader, class_targets, place_targets
 
 SCHEDULE = Schedule(steps=9000, batch=64, lr=1.5e-3, flat=0.3, decay=0.998)
@@ -27,7 +28,7 @@ def train_reader(corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE) ->
     """
     with initialised_from(corpus.seed, "reader"):
         model = Reader()
-    vae = AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
+    vae = load_part(AutoencoderKL, folder / "vae").eval().requires_grad_(False)
     classes, places = class_targets(corpus.factors), place_targets(corpus.factors)
 
     def loss(step: int, count: int) -> Tensor:

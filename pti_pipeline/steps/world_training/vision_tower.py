@@ -13,6 +13,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer, CL
 from pti_pipeline.randomness import initialised_from
 from pti_pipeline.steps.world_training.corpus import Corpus
 from pti_pipeline.steps.world_training.loop import Progress, Schedule, device, rank, train
+from pti_pipeline.steps.world_training.saved import load_part
 from pti_pipeline.steps.world_training.text_tower import encode_text
 
 SCHEDULE = Schedule(steps=1400, batch=128, lr=1e-3, decay=0.995)
@@ -42,7 +43,7 @@ def train_vision_tower(
     tokenizer: CLIPTokenizer, corpus: Corpus, folder: Path, schedule: Schedule = SCHEDULE
 ) -> Iterator[Progress]:
     """Train with the symmetric contrastive loss (Radford et al. 2021); save as ``folder/clip``."""
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    text = load_part(CLIPTextModel, folder / "text_encoder")
     with initialised_from(corpus.seed, "vision_tower"):
         model = new_clip(text, corpus.images.shape[-1])
 

@@ -1,0 +1,33 @@
+"""Files held against what was written, by their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from pti_pipeline.errors import ModelError
+
+SHOWN = 12
+"""Digits of a hash that an error shows."""
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256, in hexadecimal, of every file under ``folder`` by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+
+
+def check_hashes(what: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise ``ModelError`` unless files are those that were written, no more and no fewer."""
+    for name in sorted({*expected, *found}):
+        one, other = str(expected.get(name, "no file")), found.get(name, "no file")
+        if one != other:
+            told = f"expected {one[:SHOWN]}, found {other[:SHOWN]}"
+            what = f"{what}: {name} has changed since it was written ({told})"
+            raise ModelError("E425", what, "register or train it again")
