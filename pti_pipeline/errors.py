@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    r"""Write a text as one line that a terminal only shows: other characters are escaped.
+
+    Examples
+    --------
+    >>> printable("two\n lines, \x1b[2J")
+    'two lines, \\x1b[2J'
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 class PtiError(Exception):
     """Something the user can mend.
 
@@ -19,7 +31,7 @@ class PtiError(Exception):
     exit_code = 1
 
     def __init__(self, code: str, what: str, hint: str) -> None:
-        super().__init__(f"error[{code}]: {what}. Hint: {hint}.")
+        super().__init__(printable(f"error[{code}]: {what}. Hint: {hint}."))
         self.code, self.what, self.hint = code, what, hint
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ import click
 from pti_pipeline import __version__
 from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
+from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.options import (
     executing,
     find_folder,
@@ -31,7 +32,6 @@ from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.ui import ui
 from pti_pipeline.cli.world import world
-from pti_pipeline.errors import PtiError
 from pti_pipeline.settings import STEPS
 from pti_pipeline.values import parse_learning_rates, parse_seeds
 
@@ -45,18 +45,6 @@ for speaker in ("mlflow.system_metrics", "alembic"):
 
 SEEDS = "0,1,2"
 """Of a study, by default: how much a choice varies over seeds is part of the answer."""
-
-
-class Group(click.Group):
-    """Tells a user's errors in one line, with their own exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand."""
-        try:
-            return super().invoke(ctx)
-        except PtiError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
 
 
 @click.group(cls=Group, context_settings={"max_content_width": 100})

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.options import EXAMPLE, option, sampling
 from pti_pipeline.settings import SampleSettings
 
 
-@click.group()
+@click.group(cls=Group)
 def world() -> None:
     """Build and check the embedded world: its pictures and its models."""
 
