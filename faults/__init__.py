@@ -1,0 +1,1 @@
+"""What must hold when inputs, machines and stores are at their worst: measured against goals."""
