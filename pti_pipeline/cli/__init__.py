@@ -26,6 +26,7 @@ from pti_pipeline.cli.options import (
     subject,
     training,
     watching,
+    whole,
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
@@ -73,7 +74,7 @@ def main() -> None:
     "Of the second sweep, see pti finetune --help; none: there is no second one.",
 )
 @option("reg-weight", 1.0, "Weight of the regularizer's loss.", type=click.FloatRange(0))
-@option("reg-every", 1, "Steps between two that take it.", type=click.IntRange(1))
+@option("reg-every", 1, "Steps between two that take it.", type=whole("reg_every", 1))
 @option("kappa", 0.5, "Radius of locality, as in pti finetune.", type=float)
 @option(
     "curve",
@@ -83,14 +84,14 @@ def main() -> None:
 )
 @training
 @watching
-@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
-@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
+@option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @option("seeds", SEEDS, "Seeds of each sweep.")
 @option(
-    "samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8)
+    "samples", 64, "Samples of each experiment, for appearance and leak.", type=whole("samples", 8)
 )
-@option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option("edit-seeds", 4, "Samples of each edit prompt.", type=whole("edit_seeds", 1))
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the new version gets; candidate if it leaks or collapsed.")
 @executing

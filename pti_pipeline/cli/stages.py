@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import (
+    SEED,
     base_settings,
     executing,
     find_folder,
@@ -21,6 +22,7 @@ from pti_pipeline.cli.options import (
     training,
     watch_settings,
     watching,
+    whole,
 )
 from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
 from pti_pipeline.values import (
@@ -38,8 +40,8 @@ from pti_pipeline.values import (
 @training
 @stopping
 @watching
-@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
-@option("seed", 0, "Of every draw.", type=int)
+@option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
+@option("seed", 0, "Of every draw.", type=SEED)
 @place
 @study
 def invert(**o: Any) -> None:
@@ -51,7 +53,9 @@ def invert(**o: Any) -> None:
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
     settings = InvertSettings(**_training(o), lr=lr, seed=o["seed"], vectors=o["vectors"])
     from pti_pipeline.steps.invert import prepare_inversion, run_inversions
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     where, folder = base_settings(o), find_folder(o["images"])
     ready = prepare_inversion(where, folder, o["token"], o["initializer"])
     (run,) = run_inversions(ready, [settings], watch_settings(o), o["study"])
@@ -67,10 +71,10 @@ def invert(**o: Any) -> None:
 @training
 @stopping
 @watching
-@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @regularizing
-@option("seed", 0, "Of every draw.", type=int)
+@option("seed", 0, "Of every draw.", type=SEED)
 @place
 @study
 def finetune(**o: Any) -> None:
@@ -79,7 +83,9 @@ def finetune(**o: Any) -> None:
     own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")} | regularizer_settings(o)
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.finetune import prepare_finetuning, run_finetunings
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     images = find_folder(o["images"]) if o["images"] else None
     ready = prepare_finetuning(base_settings(o), [settings], images)
     (run,) = run_finetunings(ready, [settings], watch_settings(o), o["study"])
@@ -96,8 +102,8 @@ def finetune(**o: Any) -> None:
 @training
 @stopping
 @watching
-@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
-@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
+@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=whole("vectors", 1))
+@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
 @regularizing
 @executing

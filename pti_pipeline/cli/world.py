@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.group import Group
-from pti_pipeline.cli.options import EXAMPLE, option, sampling
+from pti_pipeline.cli.options import EXAMPLE, SEED, option, sampling
 from pti_pipeline.settings import SampleSettings
 
 
@@ -20,8 +20,13 @@ def world() -> None:
 @world.command("train")
 @option("folder", "world-training", "Folder of the training's state.")
 @option("parts", "", "Parts to train, separated by commas; all by default.")
-@option("seed", 0, "Of every draw.", type=int)
-@option("updates", 0, "Updates of each part; its own number by default.", type=click.IntRange(0))
+@option("seed", 0, "Of every draw.", type=SEED)
+@option(
+    "updates",
+    0,
+    "Updates of each part; its own number by default.",
+    type=click.IntRange(0, 10_000_000),
+)
 def train(folder: str, parts: str, seed: int, updates: int) -> None:
     """Train the embedded model part by part, going on from the state found."""
     from pti_pipeline.steps.world_training import PARTS, check_parts, follow_training
@@ -95,7 +100,7 @@ def check(**o: Any) -> None:
 @world.command("sample")
 @option("prompt", "a photo of a red cat", "What the base model is to draw.")
 @option("count", 8, "Pictures to draw.", type=click.IntRange(1, 512))
-@option("seed", 0, "Of the first picture.", type=int)
+@option("seed", 0, "Of the first picture.", type=SEED)
 @option("output", "samples.png", "File of the grid.")
 @option("folder", "", "A world's folder; the embedded one by default.")
 @sampling
@@ -115,9 +120,9 @@ def sample(**o: Any) -> None:
 @option("factors", "", "Factors to hold, such as species=cat,scene=snow.")
 @option("constant", "", "What stays as in the first picture: position or scene.")
 @option("twins", "", "Draw twins of the pictures instead, with another position, pose or scene.")
-@option("count", 6, "Pictures to draw.", type=click.IntRange(1))
-@option("seed", 0, "Of every draw.", type=int)
-@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16))
+@option("count", 6, "Pictures to draw.", type=click.IntRange(1, 10_000))
+@option("seed", 0, "Of every draw.", type=SEED)
+@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16, 4096))
 def render(**o: Any) -> None:
     """Render pictures of a held-out character: a training folder, a control or its twins."""
     from pti_pipeline.steps.world_pictures import choose_factors, save_pictures
@@ -131,7 +136,7 @@ def render(**o: Any) -> None:
 
 @world.command("blind")
 @option("folder", "docs", "Folder for images/blind.png and results/blind.json.")
-@option("seed", 0, "Of the prompts and the pictures.", type=int)
+@option("seed", 0, "Of the prompts and the pictures.", type=SEED)
 @option("base", "world", "A world's folder; the embedded one by default.")
 @sampling
 def blind(**o: Any) -> None:

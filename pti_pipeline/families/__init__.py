@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     """
     source = str(WORLD) if base == "world" else base
     index = Path(source) / "model_index.json"
-    if index.is_file():
-        family = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-    elif Path(source).is_dir():
+    if os.path.isfile(index):  # unlike Path, it takes any text
+        family = _family(index, base)
+    elif os.path.isdir(source):
         raise ModelError("E401", f"no model in '{base}'", "give a folder with a model_index.json")
     else:
         family = "StableDiffusionPipeline"
@@ -53,6 +54,15 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     module = import_module(FAMILIES[family])
     model: BaseModel = module.load(source, base, choose_device(device), PRECISIONS[precision])
     return model
+
+
+def _family(index: Path, base: str) -> str:
+    """Name of the pipeline class in a model folder's index."""
+    try:
+        return str(json.loads(index.read_text("utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"can't read the model_index.json of '{base}' ({error!r})"
+        raise ModelError("E401", what, "give a folder that diffusers saved") from error
 
 
 def choose_device(name: str) -> torch.device:

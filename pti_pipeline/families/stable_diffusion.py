@@ -34,6 +34,10 @@ diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
+LONGEST_TOKEN = 64
+"""Letters of a placeholder token."""
+SHOWN_PIECES = 8
+"""Of an initializer that is several tokens."""
 WORD = re.compile(r"[a-z]{3,}</w>")
 """How CLIP's vocabulary writes a whole word."""
 
@@ -52,11 +56,13 @@ def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> St
                 local_files_only=Path(source).is_dir(),
                 **options,
             )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return StableDiffusion(pipeline, name, device, dtype)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a part's file makes of the library that reads it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
-    return StableDiffusion(pipeline, name, device, dtype)
 
 
 class StableDiffusion:
@@ -83,26 +89,31 @@ class StableDiffusion:
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
-        if not token or token != "".join(token.split()):
-            raise UsageError(
-                "E203", f"'{token}' can't be a placeholder token", "use one word such as <mochi>"
-            )
+        odd = not token.isprintable() or set(token) & set(" {}")
+        if not token or odd or len(token) > LONGEST_TOKEN:
+            hint = f"use one word such as <mochi>, of at most {LONGEST_TOKEN} letters"
+            raise UsageError("E203", f"'{token}' can't be a placeholder token", hint)
         vocabulary = self.tokenizer.get_vocab()
         if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
             raise UsageError(
                 "E204", f"'{token}' is already a word of the base model", "use one like <mochi>"
             )
+        ids = self.tokenize([f"a photo of {token}"], [token])
+        if (ids == len(self.vocabulary())).sum() != 1:  # it would be found in "photo"
+            what = f"'{token}' is part of other words"
+            raise UsageError("E204", what, "put it in angle brackets, like <mochi>")
 
     def initializer_row(self, word: str) -> Tensor:
         """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
         ids = self.tokenizer.encode(word, add_special_tokens=False)
+        hint = "use a word that the base model knows as one token, such as cat"
         if len(ids) != 1:
-            pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            raise UsageError(
-                "E205",
-                f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})",
-                "use a word that the base model knows as one token, such as cat",
-            )
+            pieces = " ".join(self.tokenizer.convert_ids_to_tokens(ids[:SHOWN_PIECES]))
+            what = f"the initializer '{word[:LONGEST_TOKEN]}' is {len(ids)} tokens ({pieces})"
+            raise UsageError("E205", what, hint)
+        if ids[0] in self.tokenizer.all_special_ids:
+            what = f"the initializer '{word}' is no word of the base model"
+            raise UsageError("E205", what, hint)
         return self.vocabulary()[ids[0]].float().clone()
 
     def vocabulary(self) -> Tensor:

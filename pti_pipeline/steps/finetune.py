@@ -89,6 +89,7 @@ def prepare_finetuning(
     inversions = find_pivots([e.pivot for e in experiments])
     base = load(where.base, where.device, where.precision)
     check_base(base, inversions.values())
+    lora.check_rank(base.denoiser, max(e.rank for e in experiments), TARGETS)
     first = next(iter(inversions.values()))
     folder = images or Path(first.tags["pti.images"])
     return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))

@@ -16,7 +16,7 @@ from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import Worker, hired, run_local, workers
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.find import get_run, members
+from pti_pipeline.tracking.find import check_study, get_run, members
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.views import write_views
@@ -90,6 +90,7 @@ def _run(
 
 def _checked(whole: Pack) -> tuple[Pack, Subject]:
     """Load everything once, so that errors come before runs; name the pictures' folder."""
+    check_study(whole.study)
     ready: Inversion | Finetuning
     images = whole.subject["images"]
     if whole.stage == "invert":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.runs import opened
+from pti_pipeline.values import own_number
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
@@ -144,7 +144,7 @@ def follow(
         Of each experiment that diverged, the step at which it was frozen.
     """
     course = Course({}, {})
-    followed, line = recorded(runs, moments, course), int(os.environ.get("PTI_PLACE", "0"))
+    followed, line = recorded(runs, moments, course), own_number("PTI_PLACE", 0)
     bar = tqdm(followed, label, max(shared.ends), unit="step", mininterval=2, position=line)
     for moment in bar:
         for view in views:

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from pti_pipeline.errors import ResourceError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
-from pti_pipeline.tracking.store import RUN_ID, database
+from pti_pipeline.tracking.store import database
+from pti_pipeline.values import RUN_ID
 
 
 class UnsendableError(Exception):

@@ -21,7 +21,6 @@ from pti_pipeline.errors import StoreError
 
 EXPERIMENT = "pti"
 """Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
-RUN_ID = re.compile(r"[0-9a-fA-F]{32}")
 KNOCK = 10.0
 """Seconds that a server has for its first answer."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

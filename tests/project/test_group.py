@@ -87,6 +87,7 @@ def test_what_was_mistyped_is_told_in_one_line(words, hint):
     assert result.output.startswith("error[E260]: ") and f"Hint: {hint}" in result.output
 
 
+@pytest.mark.filterwarnings("default")
 def test_warnings_are_one_line_each():
     result = run("warn")
     assert result.exit_code == 0 and result.stderr == "warning: look here\n"
