@@ -35,6 +35,7 @@ MOST = {
     "probes": 1000,
     "samples": 100_000,
     "edit_seeds": 10_000,
+    "deciding": 1000,
 }
 """Largest values: beyond are slips of the hand that would fill the memory or never end."""
 

@@ -33,7 +33,7 @@ from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.ui import ui
 from pti_pipeline.cli.world import world
-from pti_pipeline.settings import STEPS
+from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds
 
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
@@ -102,6 +102,8 @@ def main_command(**options: Any) -> None:
     parse_learning_rates(options["tuning_lrs"])
     parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
+    names = ("steps", "batch_size", "clip", "rank", "alpha", "reg_weight", "reg_every", "kappa")
+    FinetuneSettings(**{name: options[name] for name in names})
     from pti_pipeline.studies.processes import warm_up
 
     warm_up()  # the server of its steps imports what this process does, at the same time

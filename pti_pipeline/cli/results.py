@@ -39,7 +39,7 @@ from pti_pipeline.values import parse_weights
     "deciding",
     5,
     "Of a sweep of tunings, distances that are sampled, where twins see positions start; 0: all.",
-    type=click.IntRange(0),
+    type=whole("deciding", 0),
 )
 @option("clip", "", "CLIP model that compares pictures and prompts: a folder or a hub id.")
 @option("dino", "", "DINO model that compares pictures: a folder or a hub id.")

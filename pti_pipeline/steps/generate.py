@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from pti_pipeline.bundle import draw_bundles, load_bundles
+from pti_pipeline.characters import together
 from pti_pipeline.errors import UsageError
 from pti_pipeline.figures import grid
 from pti_pipeline.settings import BaseSettings, SampleSettings
@@ -60,6 +61,7 @@ def generate(
     with TemporaryDirectory() as temporary:
         folders = [find_bundle(model, Path(temporary) / str(i)) for i, model in enumerate(models)]
         base, bundles = load_bundles(folders, where.base, where.device, where.precision)
+    together([bundle.pivot for bundle in bundles])  # before the run: tokens may clash
     _check_prompt(prompt, [bundle.pivot.token for bundle in bundles])
     seeds = list(range(seed, seed + count))
     params = {
