@@ -61,6 +61,13 @@ def files(stage: Stage) -> Iterator[Case]:
     yield Case(("invert", good), "E504", {"MLFLOW_EXPERIMENT_ID": "99"})
     yield Case(("invert", good), "E504", {"MLFLOW_RUN_ID": "0" * 32})
     yield Case(("invert", "--lr=0.1"), "E260", {"PTI_DEBUG": "perhaps"})
+    model = f"--model={stage.folder / 'bundle'}"
+    for path in ("mlflow.db", "mlflow.db/x", "/proc/nowhere", "x" * 300):
+        for words in (("report", "--run=x"), ("generate", model), ("world", "render"), ("claims",)):
+            option = "--folder" if words[-1] in ("render", "claims") else "--output"
+            yield Case((*words, f"{option}={path}"), "E263")
+        for option in ("results", "output"):
+            yield Case(("world", "check", f"--{option}={path}/a"), "E263")
 
 
 def _folder(stage: Stage, *, pictures: bool = True) -> Path:

@@ -68,17 +68,17 @@ def measure(long: bool = False, folder: Path | None = None) -> dict[str, float]:
         Of the progress; :data:`PROGRESS`, or else ``faults-progress`` here.
     """
     if not long:
-        return _named(run_chunk(0))
+        return _named(run_chunk(0, CHUNK))
     place = folder or Path(os.environ.get(PROGRESS, "faults-progress"))
     done = _progress(place)
     for chunk in range(LONG):
         if str(chunk) not in done:
-            done[str(chunk)] = run_chunk(chunk)
+            done[str(chunk)] = run_chunk(chunk, CHUNK)
             _keep(place, done)
     return _named([sum(counts) for counts in zip(*done.values(), strict=True)])
 
 
-def run_chunk(chunk: int, cases: int = CHUNK) -> list[int]:
+def run_chunk(chunk: int, cases: int) -> list[int]:
     """Try a chunk's cases; return how many there were, and how many failed or hung."""
     failed = hung = 0
     for number in range(cases):

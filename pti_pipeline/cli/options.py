@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
 
+from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import (
     AT_DISTANCE,
     MOST,
@@ -208,6 +210,24 @@ def regularizer_settings(o: dict[str, Any]) -> dict[str, Any]:
 def watch_settings(o: dict[str, Any]) -> WatchSettings:
     """Settings of :func:`watching`'s options."""
     return WatchSettings(o["sample_every"], o["probes"])
+
+
+def made_folder(text: str) -> Path:
+    """Make the folder that results go to, before there are any.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there.
+    """
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        what = f"can't write to '{text}' ({error.strerror or error})"
+        raise UsageError("E263", what, "name another folder") from error
 
 
 def find_folder(text: str) -> Path:

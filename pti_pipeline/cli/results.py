@@ -11,6 +11,7 @@ from pti_pipeline.cli.options import (
     SEED,
     base_settings,
     find_folder,
+    made_folder,
     option,
     place,
     sampling,
@@ -132,7 +133,7 @@ def report(**o: Any) -> None:
     """
     from pti_pipeline.steps.report import report
 
-    folder = Path(o["output"])
+    folder = made_folder(o["output"])
     report(o["run"], folder)
     click.echo(f"Report in {folder / 'index.html'}.")
 
@@ -158,6 +159,6 @@ def generate(**o: Any) -> None:
     how, weights = SampleSettings(o["sampling_steps"], o["guidance"]), parse_weights(o["weights"])
     from pti_pipeline.steps.generate import generate
 
-    who = o["model"].split(","), weights, o["prompt"]
-    files = generate(base_settings(o), *who, o["count"], o["seed"], how, Path(o["output"]))
+    who, folder = (o["model"].split(","), weights, o["prompt"]), made_folder(o["output"])
+    files = generate(base_settings(o), *who, o["count"], o["seed"], how, folder)
     click.echo(f"{len(files) - 1} pictures, side by side in {files[-1]}.")

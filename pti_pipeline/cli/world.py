@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.group import Group
-from pti_pipeline.cli.options import EXAMPLE, SEED, option, sampling
+from pti_pipeline.cli.options import EXAMPLE, SEED, made_folder, option, sampling
 from pti_pipeline.settings import SampleSettings
 
 
@@ -74,6 +74,8 @@ def check(**o: Any) -> None:
     effort = QUICK if o["quick"] == "yes" else FULL
     how = SampleSettings(o["sampling_steps"], o["guidance"])
     folder = Path(o["folder"] or WORLD)
+    for file in filter(None, (o["results"], o["output"])):
+        made_folder(str(Path(file).parent))
     measures, drawn, shown = [], 0, None
     for found in check_world(effort, how, folder):
         if isinstance(found, Measure):
@@ -108,9 +110,10 @@ def sample(**o: Any) -> None:
     """Draw samples of the base model."""
     from pti_pipeline.steps.world_pictures import sample_world, save_grid
 
-    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    how, file = SampleSettings(o["sampling_steps"], o["guidance"]), Path(o["output"])
+    made_folder(str(file.parent))
     pictures = sample_world(o["folder"] or "world", o["prompt"], o["count"], o["seed"], how)
-    save_grid(pictures, Path(o["output"]))
+    save_grid(pictures, file)
     click.echo(f"{o['count']} samples in {o['output']}.")
 
 
@@ -130,7 +133,7 @@ def render(**o: Any) -> None:
 
     names = ("character", "factors", "constant", "twins", "count", "seed")
     chosen = choose_factors(*(o[name] for name in names))
-    save_pictures(draw(chosen, o["size"]), chosen, Path(o["folder"]))
+    save_pictures(draw(chosen, o["size"]), chosen, made_folder(o["folder"]))
     click.echo(f"{o['count']} pictures in {o['folder']}.")
 
 
@@ -143,7 +146,7 @@ def blind(**o: Any) -> None:
     """Draw numbered samples to be named by someone who sees the pictures only."""
     from pti_pipeline.steps.world_pictures import blind_sheet, write_asked
 
-    folder, how = Path(o["folder"]), SampleSettings(o["sampling_steps"], o["guidance"])
+    folder, how = made_folder(o["folder"]), SampleSettings(o["sampling_steps"], o["guidance"])
     figure, asked = blind_sheet(o["base"], o["seed"], how)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "images" / "blind.png")
@@ -157,7 +160,7 @@ def contact_sheets(folder: str) -> None:
     """Draw the factors, and the held-out characters with their twins and controls, on sheets."""
     from pti_pipeline.steps.world_pictures import factor_sheet, held_out_sheet
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     for name, figure in (("factors", factor_sheet()), ("characters", held_out_sheet())):
         figure.savefig(Path(folder) / f"{name}.png")
     click.echo(f"Two sheets in {folder}.")
