@@ -36,6 +36,8 @@ READERS: tuple[Callable[[Random, Path], None], ...] = (
     readers.captions,
     readers.pivots,
     readers.loras,
+    readers.attached_loras,
+    readers.foreign_loras,
     readers.bundles,
     readers.journals,
     readers.checkpoints,

@@ -8,14 +8,19 @@ import warnings
 from functools import cache
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from faults.mutants import json_mutant, mutant, tensors_mutant, text, value
 from faults.pictures import encoded, gradient
 from pti_pipeline import bundle, checkpoint, exports, kohya
+from pti_pipeline.blending import LoRA, blended
 from pti_pipeline.captions import read_captions
+from pti_pipeline.families import foreign
+from pti_pipeline.families.stable_diffusion import StableDiffusion
 from pti_pipeline.folder import read_masks, read_pictures
 from pti_pipeline.pivot import has_embedding_inside, load_embedding, load_pivot
 from pti_pipeline.steps.measured import load_measured
@@ -80,8 +85,7 @@ def pivots(rng: Random, folder: Path) -> None:
 
 
 @cache
-def _lora() -> bytes:
-    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora"
+def _lora(name: str) -> bytes:
     tensors = {f"{name}.down.weight": torch.ones(2, 8), f"{name}.up.weight": torch.ones(8, 2)}
     facts = {"unet.r": 2, "unet.lora_alpha": 2.0, "unet.target_modules": ["to_q"]}
     return save(tensors, {"lora_adapter_metadata": json.dumps(facts), "pti": "{}"})
@@ -90,10 +94,57 @@ def _lora() -> bytes:
 def loras(rng: Random, folder: Path) -> None:
     """LoRAs of ours, as they are exported."""
     path = folder / "a.safetensors"
-    path.write_bytes(tensors_mutant(rng, _lora()))
+    path.write_bytes(tensors_mutant(rng, _lora("unet.mid_block.attentions.0.to_q.lora")))
     found = exports.read_lora(path)
     assert found.rank > 0 and math.isfinite(found.alpha)
     kohya.lora_weights(found.weights, found.alpha)
+
+
+@cache
+def _base() -> tuple[StableDiffusion, nn.Module]:
+    """What reads a LoRA of ours, and a denoiser that it fits; nothing else of a base model."""
+    denoiser = nn.Module()
+    denoiser.attn = nn.Module()
+    denoiser.attn.to_q = nn.Linear(8, 8)
+    return object.__new__(StableDiffusion), denoiser
+
+
+def attached_loras(rng: Random, folder: Path) -> None:
+    """LoRAs of ours, as they are drawn with; the denoiser is then as it was."""
+    path, (base, denoiser) = folder / "a.safetensors", _base()
+    layer = denoiser.attn.to_q
+    path.write_bytes(tensors_mutant(rng, _lora("unet.attn.to_q.lora")))
+    try:
+        with blended(denoiser, [LoRA(*base.load_lora(path))], [1.0]):
+            assert denoiser.attn.to_q(torch.ones(1, 8)).isfinite().all()
+    finally:
+        assert denoiser.attn.to_q is layer
+
+
+@cache
+def _foreign(kind: str) -> bytes:
+    layer = "unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    names = {
+        "kohya": (f"lora_{layer}.lora_down.weight", f"lora_{layer}.lora_up.weight"),
+        "peft": ("base_model.model.attn.to_q.lora_A.weight",) * 2,
+        "diffusers": ("unet.attn.to_q.lora_A.weight", "unet.attn.to_q.lora_B.weight"),
+        "old": ("unet.attn.to_q.lora.down.weight", "text_encoder.attn.to_q.lora_linear_layer.up"),
+    }[kind]
+    tensors = {names[0]: torch.ones(2, 8), names[1]: torch.ones(8, 2)}
+    return save(tensors | ({f"lora_{layer}.alpha": torch.ones(())} if kind == "kohya" else {}))
+
+
+def foreign_loras(rng: Random, folder: Path) -> None:
+    """LoRAs of other trainers, up to what diffusers attaches."""
+    path, (_, denoiser) = folder / "a.safetensors", _base()
+    kind = rng.choice(("kohya", "peft", "diffusers", "old"))
+    path.write_bytes(tensors_mutant(rng, _foreign(kind)))
+    if kind == "peft":
+        facts = {"r": 2, "lora_alpha": 2, "target_modules": ["to_q"]}
+        (folder / "adapter_config.json").write_bytes(json_mutant(rng, facts))
+    state, facts = foreign._read(path)
+    assert facts is None or isinstance(facts, dict)
+    foreign._layers(SimpleNamespace(unet=denoiser, text_encoder=denoiser), path, state)
 
 
 def bundles(rng: Random, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,15 @@ def read_lora(path: Path) -> LoraFile:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
         rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
-        ours = json.loads(header.get(OUR_KEY, "{}"))
+        if not (rank > 0 and math.isfinite(alpha)):
+            raise ValueError(f"rank {rank}, alpha {alpha}")
+        fewer = json.loads(header.get(OUR_KEY, "{}")).get("timestep_rank")
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"
         raise ModelError("E405", what, "give one that pti trained") from error
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise ModelError("E403", f"the LoRA in '{path.name}' is not finite", "tune at a lower rate")
-    if ours.get("timestep_rank"):
+    if fewer:
         what = "this LoRA uses fewer ranks at noisier timesteps, which other tools can't"
         raise ModelError("E421", what, "draw it with pti generate")
     return LoraFile(path, weights, header, rank, alpha)

@@ -38,18 +38,31 @@ def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
     layers = _layers(pipeline, path, state)
     parts = (pipeline.unet, pipeline.text_encoder)
     try:
-        options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
+        _load(pipeline, path, state, metadata)
+        for part in parts:
+            part.requires_grad_(False)
+        yield _moved(pipeline, path, layers)
+    finally:
+        pipeline.unload_lora_weights()
+
+
+def _load(
+    pipeline: StableDiffusionPipeline,
+    path: Path,
+    state: Mapping[str, Tensor],
+    metadata: dict[str, Any] | None,
+) -> None:
+    """Let diffusers and peft attach the weights, whatever the file's settings make of them."""
+    options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
+    try:
         if any(name.startswith("unet.") for name in state):
             pipeline.load_lora_into_unet(dict(state), unet=pipeline.unet, **options)
         if any(name.startswith("text_encoder.") for name in state):
             pipeline.load_lora_into_text_encoder(
                 dict(state), text_encoder=pipeline.text_encoder, prefix="text_encoder", **options
             )
-        for part in parts:
-            part.requires_grad_(False)
-        yield _moved(pipeline, path, layers)
-    finally:
-        pipeline.unload_lora_weights()
+    except Exception as error:
+        raise ModelError("E411", f"can't attach '{path.name}' ({error})", HINT) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -60,17 +73,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         tensors, header = read_weights(path)
         facts = json.loads(header.get("lora_adapter_metadata", "null"))
+        if not isinstance(facts, dict | None):
+            raise ValueError("settings that are none")
     except Exception as error:
         raise ModelError("E411", f"can't read '{path.name}' ({error})", HINT) from error
     state = {name: t for name, t in tensors.items() if not name.startswith(BUNDLED)}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise ModelError("E403", f"'{name}' in '{path.name}' is not finite", "train again")
-    if any(name.startswith(KOHYA) for name in state):
-        return _from_kohya(path, state), None
-    if any(name.startswith(PEFT) for name in state):
-        return _from_peft(path, state)
-    return _in_peft_names(state), facts
+    try:
+        if any(name.startswith(KOHYA) for name in state):
+            return _from_kohya(path, state), None
+        if any(name.startswith(PEFT) for name in state):
+            return _from_peft(path, state)
+        return _in_peft_names(state), facts
+    except ModelError:
+        raise
+    except Exception as error:  # whatever diffusers makes of names that it does not know
+        raise ModelError("E411", f"'{path.name}' holds odd names ({error})", HINT) from error
 
 
 def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

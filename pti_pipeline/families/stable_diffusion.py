@@ -222,14 +222,13 @@ class StableDiffusion:
         try:
             tensors, written = read_weights(path)
             facts = json.loads(written["lora_adapter_metadata"])
+            own = {k.removeprefix("unet."): v for k, v in facts.items()}
+            own |= json.loads(written.get(OUR_KEY, "{}"))
+            state = convert_unet_state_dict_to_peft(tensors)
         except Exception as error:
-            raise ModelError(
-                "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
-            ) from error
-        state = convert_unet_state_dict_to_peft(tensors)
-        plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
-        facts = {k.removeprefix("unet."): v for k, v in facts.items()}
-        return plain, facts | json.loads(written.get(OUR_KEY, "{}"))
+            what = f"'{path.name}' is no LoRA with its settings ({error})"
+            raise ModelError("E405", what, "give one that pti trained") from error
+        return {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}, own
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
