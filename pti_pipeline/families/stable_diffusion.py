@@ -19,11 +19,12 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
 from torch import Tensor, nn
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError
 from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
+from pti_pipeline.families.words import check_token, initializer_id
 from pti_pipeline.lora import OURS
 from pti_pipeline.low_rank import PREFIX
 from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
@@ -34,10 +35,6 @@ diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
-LONGEST_TOKEN = 64
-"""Letters of a placeholder token."""
-SHOWN_PIECES = 8
-"""Of an initializer that is several tokens."""
 WORD = re.compile(r"[a-z]{3,}</w>")
 """How CLIP's vocabulary writes a whole word."""
 
@@ -89,32 +86,11 @@ class StableDiffusion:
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
-        odd = not token.isprintable() or set(token) & set(" {}")
-        if not token or odd or len(token) > LONGEST_TOKEN:
-            hint = f"use one word such as <mochi>, of at most {LONGEST_TOKEN} letters"
-            raise UsageError("E203", f"'{token}' can't be a placeholder token", hint)
-        vocabulary = self.tokenizer.get_vocab()
-        if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
-            raise UsageError(
-                "E204", f"'{token}' is already a word of the base model", "use one like <mochi>"
-            )
-        ids = self.tokenize([f"a photo of {token}"], [token])
-        if (ids == len(self.vocabulary())).sum() != 1:  # it would be found in "photo"
-            what = f"'{token}' is part of other words"
-            raise UsageError("E204", what, "put it in angle brackets, like <mochi>")
+        check_token(self.tokenizer, token)
 
     def initializer_row(self, word: str) -> Tensor:
         """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
-        ids = self.tokenizer.encode(word, add_special_tokens=False)
-        hint = "use a word that the base model knows as one token, such as cat"
-        if len(ids) != 1:
-            pieces = " ".join(self.tokenizer.convert_ids_to_tokens(ids[:SHOWN_PIECES]))
-            what = f"the initializer '{word[:LONGEST_TOKEN]}' is {len(ids)} tokens ({pieces})"
-            raise UsageError("E205", what, hint)
-        if ids[0] in self.tokenizer.all_special_ids:
-            what = f"the initializer '{word}' is no word of the base model"
-            raise UsageError("E205", what, hint)
-        return self.vocabulary()[ids[0]].float().clone()
+        return self.vocabulary()[initializer_id(self.tokenizer, word)].float().clone()
 
     def vocabulary(self) -> Tensor:
         """The frozen embedding table, shape (V, H)."""
