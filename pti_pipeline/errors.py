@@ -39,6 +39,21 @@ class PtiError(Exception):
         return type(self), (self.code, self.what, self.hint)
 
 
+DEBUG = "PTI_DEBUG"
+"""Environment variable that says the same as ``--debug``, to other processes too."""
+LONGEST = 500
+"""Letters of an unexpected error that are shown."""
+
+
+def unexpected(error: Exception, debug: bool) -> PtiError:
+    """Say in one line what nobody thought of; ``debug``: its traceback is shown above."""
+    what = f"{type(error).__name__}: {error}".rstrip(": .")[:LONGEST]
+    hint = "run again with --debug=yes and report it"
+    told = PtiError("E999", what, "report it with what stands above" if debug else hint)
+    told.__cause__ = error
+    return told
+
+
 class UsageError(PtiError):
     """A bad parameter."""
 

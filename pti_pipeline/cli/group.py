@@ -12,14 +12,7 @@ from typing import Any
 
 import click
 
-from pti_pipeline.errors import PtiError, UsageError, printable
-
-DEBUG = "PTI_DEBUG"
-"""Says the same as ``--debug``, to the processes of a study's steps too."""
-
-
-LONGEST = 500
-"""Letters of an unexpected error that are shown."""
+from pti_pipeline.errors import DEBUG, PtiError, UsageError, printable, unexpected
 
 
 class Group(click.Group):
@@ -61,7 +54,7 @@ class Group(click.Group):
             except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
                 raise  # click ends these by itself
             except Exception as error:
-                _end(ctx, _unexpected(ctx, error))
+                _end(ctx, unexpected(error, ctx.meta.get(DEBUG, False)))
 
 
 def _debug_option() -> click.Option:
@@ -107,17 +100,6 @@ def _usage(ctx: click.Context, error: click.UsageError) -> UsageError:
 def _mistyped(what: str, near: list[str], where: click.Context) -> UsageError:
     hint = f"did you mean {near[0]}" if near else f"see {where.command_path} --help"
     return UsageError("E260", what, hint)
-
-
-def _unexpected(ctx: click.Context, error: Exception) -> PtiError:
-    """Say in one line what nobody thought of."""
-    what = f"{type(error).__name__}: {error}".rstrip(": .")[:LONGEST]
-    hint = "run again with --debug=yes and report it"
-    if ctx.meta.get(DEBUG):
-        hint = "report it with what stands above"
-    told = PtiError("E999", what, hint)
-    told.__cause__ = error
-    return told
 
 
 def _show_warning(

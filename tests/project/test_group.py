@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from pti_pipeline.cli import main
-from pti_pipeline.cli.group import DEBUG, Group
-from pti_pipeline.errors import UsageError
+from pti_pipeline.cli.group import Group
+from pti_pipeline.errors import DEBUG, UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,13 @@
 """What a study, a sweep and their processes tell of what failed underneath."""
 
 import sys
+from multiprocessing import Pipe
 
 import pytest
 
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import DEBUG, UsageError
 from pti_pipeline.settings import BaseSettings, InvertSettings, WatchSettings
-from pti_pipeline.studies import main
+from pti_pipeline.studies import local, main
 from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import PackFailed
 from pti_pipeline.studies.packs import Pack
@@ -43,3 +44,18 @@ def test_variables_of_our_own_that_somebody_else_set(monkeypatch, text):
         own_number("PTI_PLACES", 1)
     monkeypatch.setenv("PTI_PLACES", "3")
     assert own_number("PTI_PLACES", 1) == 3
+
+
+@pytest.mark.parametrize("debug", ["no", "yes"])
+def test_a_workers_unexpected_error_is_one_line(monkeypatch, capsys, debug):
+    monkeypatch.setenv(DEBUG, debug)
+    monkeypatch.setenv("PTI_PLACES", "1")  # the worker sets both for itself
+    monkeypatch.setenv("PTI_PLACE", "0")
+    monkeypatch.setattr(local, "end_with_parent", lambda: None)  # this process has no such parent
+    ours, theirs = Pipe()
+    ours.send("{")  # no pack
+    with pytest.raises(SystemExit) as caught:
+        local._work(theirs, 0, 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1 and lines[-1].startswith("error[E999]: JSONDecodeError")
+    assert (len(lines) == 1) == (debug == "no") and ("Traceback" in lines[0]) == (debug == "yes")
