@@ -116,7 +116,7 @@ def attached_loras(rng: Random, folder: Path) -> None:
     path.write_bytes(tensors_mutant(rng, _lora("unet.attn.to_q.lora")))
     try:
         with blended(denoiser, [LoRA(*base.load_lora(path))], [1.0]):
-            assert denoiser.attn.to_q(torch.ones(1, 8)).isfinite().all()
+            assert denoiser.attn.to_q(torch.ones(1, 8)).shape == (1, 8)  # overflow is for E427
     finally:
         assert denoiser.attn.to_q is layer
 
