@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pti_pipeline.tracking.pictures import FOLDER, pictures
+from pti_pipeline.tracking.image_grid import FOLDER, pictures
 from pti_pipeline.tracking.store import connect
 
 TIMED = ("train/pack_seconds_per_step", "small/samples_per_second")

@@ -69,7 +69,7 @@ def unseal(folder: Path) -> dict[str, str]:
         facts = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
         expected, told = dict(facts["files"]), {k: str(facts[k]) for k in ("base", "token", "run")}
         told["base_fingerprint"] = str(facts["base_fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"'{folder}' has no {BUNDLE_FILE} that says what it holds ({error!r})"
         raise ModelError("E426", what, "register the character again") from error
     found = file_hashes(folder)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Write out what a terminal would act on; so a line stays one line.
-
-    Names and messages come from files, stores and servers of others.
+    r"""Write a text as one line that a terminal only shows: other characters are escaped.
 
     Examples
     --------
-    >>> print(printable("<mochi>\n\x1b[2J 猫"))
-    <mochi>\n\x1b[2J 猫
+    >>> printable("two\n lines, \x1b[2J")
+    'two lines, \\x1b[2J'
     """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class PtiError(Exception):
@@ -32,13 +31,27 @@ class PtiError(Exception):
     exit_code = 1
 
     def __init__(self, code: str, what: str, hint: str) -> None:
-        what, hint = printable(what), printable(hint)
-        super().__init__(f"error[{code}]: {what}. Hint: {hint}.")
+        super().__init__(printable(f"error[{code}]: {what}. Hint: {hint}."))
         self.code, self.what, self.hint = code, what, hint
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let a worker's error reach the process that it works for."""
         return type(self), (self.code, self.what, self.hint)
+
+
+DEBUG = "PTI_DEBUG"
+"""Environment variable that says the same as ``--debug``, to other processes too."""
+LONGEST = 500
+"""Letters of an unexpected error that are shown."""
+
+
+def unexpected(error: Exception, debug: bool) -> PtiError:
+    """Say in one line what nobody thought of; ``debug``: its traceback is shown above."""
+    what = f"{type(error).__name__}: {error}".rstrip(": .")[:LONGEST]
+    hint = "run again with --debug=yes and report it"
+    told = PtiError("E999", what, "report it with what stands above" if debug else hint)
+    told.__cause__ = error
+    return told
 
 
 class UsageError(PtiError):

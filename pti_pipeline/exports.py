@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ def read_lora(path: Path) -> LoraFile:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
         rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
+        if not (rank > 0 and math.isfinite(alpha)):
+            raise ValueError(f"rank {rank}, alpha {alpha}")
         ours = dict(json.loads(header.get(OUR_KEY, "{}")))
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"

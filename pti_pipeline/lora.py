@@ -71,6 +71,28 @@ def effective(adapter: Adapter) -> distance.Layers:
     return distance.by_shape([la.down.detach() for la in layers], [la.up.detach() for la in layers])
 
 
+def adapted(denoiser: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
+    """Linear layers of a denoiser that peft would adapt, by name; else raise ``UsageError``."""
+    config = LoraConfig(target_modules=list(targets))
+    linears = {
+        name: module
+        for name, module in denoiser.named_modules()
+        if isinstance(module, nn.Linear) and check_target_module_exists(config, name)
+    }
+    if not linears:
+        what = f"no layer of the denoiser ends in {', '.join(targets)}"
+        raise UsageError("E207", what, "use another base model")
+    return linears
+
+
+def check_rank(denoiser: nn.Module, rank: int, targets: Sequence[str]) -> None:
+    """Raise ``UsageError`` if no layer has as many ranks: a LoRA would hold more than the layer."""
+    sides = [min(la.in_features, la.out_features) for la in adapted(denoiser, targets).values()]
+    if rank > max(sides):
+        hint = f"use at most {max(sides)}, the side of this base model's largest layers"
+        raise UsageError("E202", f"rank is {rank}", hint)
+
+
 def attach(
     denoiser: nn.Module, rank: int, alpha: float, targets: Sequence[str], seeds: Sequence[int]
 ) -> Adapter:
@@ -98,17 +120,8 @@ def attach(
         If no layer matches.
     """
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
-    linears = {
-        name: module
-        for name, module in denoiser.named_modules()
-        if isinstance(module, nn.Linear) and check_target_module_exists(config, name)
-    }
-    if not linears:
-        raise UsageError(
-            "E207", f"no layer of the denoiser ends in {', '.join(targets)}", "see --targets"
-        )
     layers = {}
-    for index, (name, linear) in enumerate(linears.items()):
+    for index, (name, linear) in enumerate(adapted(denoiser, targets).items()):
         shape, place = (rank, linear.in_features), linear.weight.device
         drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
         up = torch.zeros(len(seeds), linear.out_features, rank, device=place)

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from pti_pipeline.values import own_number
+
 
 def cores() -> int:
     """Cores that this process may run on; a container's share of them counts."""
@@ -36,4 +38,4 @@ def free_bytes(device: torch.device) -> int:
         free = min(free, bound - int((group / "memory.current").read_text()))
     except (OSError, ValueError):
         pass  # no container, or one without a bound
-    return free // int(os.environ.get("PTI_PLACES", "1"))
+    return free // own_number("PTI_PLACES", 1)

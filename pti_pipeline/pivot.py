@@ -143,19 +143,22 @@ def load_pivot(path: Path) -> Pivot:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = file.metadata()
-            embedding = file.get_tensor(facts["token"])
-            start = torch.tensor(json.loads(facts["start"])).expand_as(embedding)
-        if not is_word(facts["token"]):
-            raise ValueError(f"its token is {facts['token'][:LONGEST]!r}")
+            token, initializer = facts["token"], facts["initializer"]
+            embedding = file.get_tensor(token)
+            start = torch.tensor(json.loads(facts["start"])).float().expand_as(embedding)
+        if not is_word(token):
+            raise ValueError(f"its token is {token[:LONGEST]!r}")
+        if embedding.ndim != 2 or embedding.dtype != torch.float32 or not len(embedding):
+            raise ValueError(f"{embedding.dtype} of shape {tuple(embedding.shape)}")
     except Exception as error:
         raise ModelError(
             "E402", f"'{path.name}' holds no pivot ({error})", "give a run of the inversion"
         ) from error
-    if not embedding.isfinite().all():
+    if not (embedding.isfinite().all() and start.isfinite().all()):
         raise ModelError(
             "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
         )
-    return Pivot(facts["token"], facts["initializer"], embedding, start)
+    return Pivot(token, initializer, embedding, start)
 
 
 def load_embedding(path: Path, width: int) -> Tensor:

@@ -17,7 +17,7 @@ from PIL import Image
 from pti_pipeline.bundle import Bundle, draw_bundles
 from pti_pipeline.errors import ResourceError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.settings import SampleSettings
+from pti_pipeline.settings import SampleSettings, check_seed
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,18 @@ def read_request(
 
     ``side`` is that of the base model's pictures.
     """
-    count, seed = int(params["count"]), int(params["seed"])
+    try:
+        count, seed, steps = (int(params[name]) for name in ("count", "seed", "steps"))
+        guidance = float(params["guidance"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError("E255", f"a parameter is no number ({error})", "give numbers") from error
+    check_seed(seed)
     asked = {
         "the pictures' side": (side, limits.side),
         "the number of pictures": (len(prompts) * count, limits.pictures),
         "the longest prompt": (max(map(len, prompts), default=0), limits.prompt),
-        "steps": (int(params["steps"]), limits.steps),
-        "guidance": (float(params["guidance"]), limits.guidance),
+        "steps": (steps, limits.steps),
+        "guidance": (guidance, limits.guidance),
     }
     for name, (value, most) in asked.items():
         if not value <= most:
@@ -127,7 +132,7 @@ def read_request(
         raise UsageError("E255", "no picture is asked for", "give a prompt, and a count from 1")
     texts = [text for text in prompts for _ in range(count)]
     seeds = [seed + i for _ in prompts for i in range(count)]
-    return texts, seeds, SampleSettings(int(params["steps"]), float(params["guidance"]))
+    return texts, seeds, SampleSettings(steps, guidance)
 
 
 @contextmanager

@@ -20,6 +20,24 @@ FORMS = ("diffusers", "embedding", "kohya", "bundle", "merged")
 """In which a character is exported."""
 REG_LATENTS = ("base", "training")
 REG_TIMESTEPS = ("even", "noisy")
+SEEDS = 2**32
+"""Seeds are below: what every generator of random numbers takes."""
+MOST = {
+    "steps": 1_000_000,
+    "batch_size": 4096,
+    "vectors": 32,
+    "rank": 4096,
+    "reg_every": 1_000_000,
+    "reg_bank": 100_000,
+    "sampling_steps": 1000,
+    "guidance": 100,
+    "sample_every": 1_000_000,
+    "probes": 1000,
+    "samples": 100_000,
+    "edit_seeds": 10_000,
+    "deciding": 1000,
+}
+"""Largest values: beyond are slips of the hand that would fill the memory or never end."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,8 @@ class TrainSettings:
             _from_zero(name, getattr(self, name))
         _one_of("at_distance", self.at_distance, AT_DISTANCE)
         for name in ("steps", "batch_size"):
-            _at_least(name, getattr(self, name), 1)
+            _within(name, getattr(self, name), 1)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ class InvertSettings(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("vectors", self.vectors, 1)
+        _within("vectors", self.vectors, 1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ class FinetuneSettings(TrainSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("rank", 1), ("reg_every", 1), ("reg_bank", 0)):
-            _at_least(name, getattr(self, name), least)
+            _within(name, getattr(self, name), least)
         for name in ("alpha", "kappa"):
             if not (math.isfinite(value := getattr(self, name)) and value > 0):
                 raise UsageError("E202", f"{name} is {value}", "use a number above 0")
@@ -154,6 +173,10 @@ class WatchSettings:
     sample_every: int = 250
     probes: int = 20
 
+    def __post_init__(self) -> None:
+        for name in ("sample_every", "probes"):
+            _within(name, getattr(self, name), 0)
+
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -163,9 +186,10 @@ class SampleSettings:
     guidance: float = 3.0
 
     def __post_init__(self) -> None:
-        _at_least("steps", self.steps, 1)
-        if not (math.isfinite(self.guidance) and self.guidance >= 1):
-            raise UsageError("E202", f"guidance is {self.guidance}", "use a number from 1")
+        _within("sampling_steps", self.steps, 1)
+        if not 1 <= self.guidance <= MOST["guidance"]:
+            hint = f"use a number from 1 to {MOST['guidance']}"
+            raise UsageError("E202", f"guidance is {self.guidance}", hint)
 
 
 def check_learning_rate(lr: float) -> None:
@@ -174,9 +198,16 @@ def check_learning_rate(lr: float) -> None:
         raise UsageError("E201", f"{lr} is no learning rate", "use a number above 0, e.g. 0.005")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UsageError("E202", f"{name} is {value}", f"use an integer from {least}")
+def check_seed(seed: int) -> None:
+    """Raise ``UsageError`` unless ``seed`` is one."""
+    if not 0 <= seed < SEEDS:
+        raise UsageError("E202", f"seed is {seed}", f"use an integer from 0 to {SEEDS - 1}")
+
+
+def _within(name: str, value: int, least: int) -> None:
+    if not least <= value <= MOST[name]:
+        hint = f"use an integer from {least} to {MOST[name]}"
+        raise UsageError("E202", f"{name} is {value}", hint)
 
 
 def _from_zero(name: str, value: float) -> None:

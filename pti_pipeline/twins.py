@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pti_pipeline.data import Subject, fit
+from pti_pipeline.data import Subject
+from pti_pipeline.pictures import fit
 from pti_pipeline.randomness import generator
 from pti_pipeline.world.record import read_factors
 from pti_pipeline.world.render import masks as masks_of

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import FORMS, TrainSettings, check_learning_rate
+from pti_pipeline.settings import FORMS, TrainSettings, check_learning_rate, check_seed
+
+RUN_ID = re.compile(r"[0-9a-fA-F]{32}")
+MANY = 1000
+"""Values of one option, and experiments of one sweep, that are still meant so."""
 
 T = TypeVar("T")
 Settings = TypeVar("Settings", bound=TrainSettings)
@@ -41,6 +48,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(int(word) for word in text.split(","))
     except ValueError:
         raise UsageError("E202", f"'{text}' are no seeds", "write integers such as 0,1,2") from None
+    for seed in seeds:
+        check_seed(seed)
     return _distinct("seed", seeds)
 
 
@@ -125,6 +134,21 @@ def parse_forms(text: str) -> tuple[str, ...]:
     return _distinct("form", forms)
 
 
+def own_number(name: str, usual: int) -> int:
+    """Read an environment variable that this project sets for its own processes.
+
+    Raises
+    ------
+    UsageError
+        If somebody else set it, to no such number.
+    """
+    text = os.environ.get(name, str(usual))
+    if not (text.isascii() and text.isdigit()) or int(text) < usual:
+        what = f"the environment variable {name} is '{text}'"
+        raise UsageError("E261", what, "unset it: pti sets it for its own processes")
+    return int(text)
+
+
 def experiments(
     lrs: Sequence[float],
     seeds: Sequence[int],
@@ -133,6 +157,9 @@ def experiments(
 ) -> list[Settings]:
     """Every combination of a sweep's values, in ``common`` settings; learning rates run fastest."""
     name, values = vary
+    count = len(lrs) * len(seeds) * max(1, len(values))
+    if count > MANY:
+        raise UsageError("E202", f"these are {count} experiments", f"sweep at most {MANY} at once")
     changes: list[dict[str, Any]] = [{name: v} for v in values] or [{}]
     others = [replace(common, **change) for change in changes]
     return [replace(o, lr=lr, seed=seed) for o in others for seed in seeds for lr in lrs]
@@ -154,7 +181,9 @@ def label(settings: TrainSettings, varied: str = "") -> str:
 
 
 def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
+    if len(values) > MANY:
+        raise UsageError("E202", f"{what} has {len(values)} values", f"name at most {MANY}")
+    value, times = Counter(values).most_common(1)[0]
+    if times > 1:
+        raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
     return values

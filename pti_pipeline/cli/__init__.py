@@ -17,6 +17,7 @@ import click
 from pti_pipeline import __version__
 from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
+from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.options import (
     executing,
     find_folder,
@@ -26,14 +27,14 @@ from pti_pipeline.cli.options import (
     subject,
     training,
     watching,
+    whole,
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.ui import ui
 from pti_pipeline.cli.world import world
-from pti_pipeline.errors import PtiError
-from pti_pipeline.settings import STEPS
+from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds
 
 # Libraries speak up at import; what they say is of no use to someone who runs a command.
@@ -48,18 +49,6 @@ for speaker in ("mlflow.system_metrics", "alembic"):
 
 SEEDS = "0,1,2"
 """Of a study, by default: how much a choice varies over seeds is part of the answer."""
-
-
-class Group(click.Group):
-    """Tells a user's errors in one line, with their own exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand."""
-        try:
-            return super().invoke(ctx)
-        except PtiError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
 
 
 @click.group(cls=Group, context_settings={"max_content_width": 100})
@@ -88,7 +77,7 @@ def main() -> None:
     "Of the second sweep, see pti finetune --help; none: there is no second one.",
 )
 @option("reg-weight", 1.0, "Weight of the regularizer's loss.", type=click.FloatRange(0))
-@option("reg-every", 1, "Steps between two that take it.", type=click.IntRange(1))
+@option("reg-every", 1, "Steps between two that take it.", type=whole("reg_every", 1))
 @option("kappa", 0.5, "Radius of locality, as in pti finetune.", type=float)
 @option(
     "curve",
@@ -98,14 +87,14 @@ def main() -> None:
 )
 @training
 @watching
-@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
-@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
+@option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @option("seeds", SEEDS, "Seeds of each sweep.")
 @option(
-    "samples", 64, "Samples of each experiment, for appearance and leak.", type=click.IntRange(8)
+    "samples", 64, "Samples of each experiment, for appearance and leak.", type=whole("samples", 8)
 )
-@option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option("edit-seeds", 4, "Samples of each edit prompt.", type=whole("edit_seeds", 1))
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the new version gets; candidate if it leaks or collapsed.")
 @executing
@@ -117,6 +106,8 @@ def main_command(**options: Any) -> None:
     parse_learning_rates(options["tuning_lrs"])
     parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
+    names = ("steps", "batch_size", "clip", "rank", "alpha", "reg_weight", "reg_every", "kappa")
+    FinetuneSettings(**{name: options[name] for name in names})
     from pti_pipeline.studies.processes import warm_up
 
     warm_up()  # the server of its steps imports what this process does, at the same time

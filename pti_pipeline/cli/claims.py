@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pti_pipeline.cli.options import option
+from pti_pipeline.cli.options import made_folder, option
 
 
 @click.command()
@@ -28,4 +27,4 @@ def claims(**o: Any) -> None:
     """
     from pti_pipeline.studies.claims import claims
 
-    click.echo(claims(Path(o["folder"]), o["quick"], o["claim"]))
+    click.echo(claims(made_folder(o["folder"]), o["quick"], o["claim"]))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
 
+from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import (
     AT_DISTANCE,
+    MOST,
     REG_LATENTS,
     REG_TIMESTEPS,
+    SEEDS,
     STEPS,
     BaseSettings,
     WatchSettings,
@@ -20,7 +25,14 @@ from pti_pipeline.settings import (
 EXAMPLE = "examples/mochi"
 """The demo's pictures."""
 
+SEED = click.IntRange(0, SEEDS - 1)
+
 Command = Callable[..., Any]
+
+
+def whole(name: str, least: int) -> click.IntRange:
+    """Whole numbers that an option takes."""
+    return click.IntRange(least, MOST[name])
 
 
 def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command], Command]:
@@ -87,8 +99,8 @@ def training(command: Command) -> Command:
     return _wrapped(
         command,
         option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
-        option("batch-size", 4, "Rows of each optimizer update.", type=click.IntRange(1)),
-        option("steps", STEPS, "Optimizer updates.", type=click.IntRange(1)),
+        option("batch-size", 4, "Rows of each optimizer update.", type=whole("batch_size", 1)),
+        option("steps", STEPS, "Optimizer updates.", type=whole("steps", 1)),
     )
 
 
@@ -125,7 +137,7 @@ def regularizing(command: Command) -> Command:
             "reg-bank",
             256,
             "Answers of the base model, computed once, that it draws from; 0: asked at each step.",
-            type=click.IntRange(0),
+            type=whole("reg_bank", 0),
         ),
         option(
             "reg-timesteps",
@@ -145,7 +157,7 @@ def regularizing(command: Command) -> Command:
             "Of locality: radius around the pivot, in distances from initializer to pivot.",
             type=float,
         ),
-        option("reg-every", 1, "Steps between two that take it.", type=click.IntRange(1)),
+        option("reg-every", 1, "Steps between two that take it.", type=whole("reg_every", 1)),
         option("reg-weight", 1.0, "Weight of its loss, beside 1 for the pictures'.", type=float),
         option(
             "regularizer",
@@ -164,13 +176,13 @@ def watching(command: Command) -> Command:
             "probes",
             20,
             "Steps, log-spaced, at which twins and functions are compared; 0: none.",
-            type=click.IntRange(0),
+            type=whole("probes", 0),
         ),
         option(
             "sample-every",
             250,
             "Steps between two sample grids; 0: one at the end.",
-            type=click.IntRange(0),
+            type=whole("sample_every", 0),
         ),
     )
 
@@ -180,7 +192,7 @@ def sampling(command: Command) -> Command:
     return _wrapped(
         command,
         option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
-        option("sampling-steps", 20, "Steps of the sampler.", type=click.IntRange(1)),
+        option("sampling-steps", 20, "Steps of the sampler.", type=whole("sampling_steps", 1)),
     )
 
 
@@ -210,8 +222,26 @@ def watch_settings(o: dict[str, Any]) -> WatchSettings:
     return WatchSettings(o["sample_every"], o["probes"])
 
 
+def made_folder(text: str) -> Path:
+    """Make the folder that results go to, before there are any.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there.
+    """
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        what = f"can't write to '{text}' ({error.strerror or error})"
+        raise UsageError("E263", what, "name another folder") from error
+
+
 def find_folder(text: str) -> Path:
     """Resolve a folder, looking for the project's own examples also from elsewhere."""
     path = Path(text)
     beside = Path(__file__).parents[2] / text
-    return beside if not path.exists() and beside.is_dir() else path
+    return beside if not os.path.exists(path) and os.path.isdir(beside) else path

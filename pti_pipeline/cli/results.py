@@ -8,12 +8,15 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import (
+    SEED,
     base_settings,
     find_folder,
+    made_folder,
     option,
     place,
     sampling,
     study,
+    whole,
 )
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import SampleSettings
@@ -31,13 +34,13 @@ from pti_pipeline.values import parse_weights
 @option("images", "", "Of files made elsewhere: folder of the pictures they learned from.")
 @option("token", "", "Of files made elsewhere: what stands for the subject in prompts.")
 @option("initializer", "", "Of files made elsewhere: the subject's class word.")
-@option("samples", 64, "Samples without a position in the prompt.", type=click.IntRange(8))
-@option("edit-seeds", 4, "Samples of each edit prompt.", type=click.IntRange(1))
+@option("samples", 64, "Samples without a position in the prompt.", type=whole("samples", 8))
+@option("edit-seeds", 4, "Samples of each edit prompt.", type=whole("edit_seeds", 1))
 @option(
     "deciding",
     5,
     "Of a sweep of tunings, distances that are sampled, where twins see positions start; 0: all.",
-    type=click.IntRange(0),
+    type=whole("deciding", 0),
 )
 @option("clip", "", "CLIP model that compares pictures and prompts: a folder or a hub id.")
 @option("dino", "", "DINO model that compares pictures: a folder or a hub id.")
@@ -53,6 +56,9 @@ def evaluate(**o: Any) -> None:
     how = SampleSettings(o["sampling_steps"], o["guidance"])
     drawn = o["samples"], o["edit_seeds"], how
     _check_subject(o)
+    from pti_pipeline.tracking.find import check_study
+
+    check_study(o["study"])
     if o["run"]:
         from pti_pipeline.steps.evaluate import evaluate
 
@@ -87,7 +93,9 @@ def _check_subject(o: dict[str, Any]) -> None:
 def select(**o: Any) -> None:
     """Choose the knee (of inversions) or the limit (of tunings) from a sweep's runs."""
     from pti_pipeline.steps.select import select
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     chosen, choice = select(o["run"], o["study"])
     click.echo(f"Chosen: {chosen.name} ({chosen.id}): {choice.reason}.")
 
@@ -106,7 +114,9 @@ def register(**o: Any) -> None:
     What collapsed, or copies the positions of its pictures, is refused unless forced.
     """
     from pti_pipeline.steps.register import register
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     made = register(o["run"], o["name"], o["alias"], o["study"], o["force"])
     click.echo(f"Registered as models:/{made.name}@{o['alias']}, version {made.version}.")
     if made.gate != "passed":
@@ -123,7 +133,7 @@ def report(**o: Any) -> None:
     """
     from pti_pipeline.steps.report import report
 
-    folder = Path(o["output"])
+    folder = made_folder(o["output"])
     report(o["run"], folder)
     click.echo(f"Report in {folder / 'index.html'}.")
 
@@ -138,7 +148,7 @@ def report(**o: Any) -> None:
 @option("weights", "", "Of several characters' LoRAs, e.g. 1,0.7; 1 each by default.")
 @option("prompt", "a photo of {}", "{} stands for the characters' tokens.")
 @option("count", 4, "Pictures to draw.", type=click.IntRange(1, 64))
-@option("seed", 0, "Of the first picture.", type=int)
+@option("seed", 0, "Of the first picture.", type=SEED)
 @option("output", "generated", "Folder for the pictures.")
 @sampling
 @option("base", "", "Base model, if it is elsewhere than at training.")
@@ -149,6 +159,6 @@ def generate(**o: Any) -> None:
     how, weights = SampleSettings(o["sampling_steps"], o["guidance"]), parse_weights(o["weights"])
     from pti_pipeline.steps.generate import generate
 
-    who = o["model"].split(","), weights, o["prompt"]
-    files = generate(base_settings(o), *who, o["count"], o["seed"], how, Path(o["output"]))
+    who, folder = (o["model"].split(","), weights, o["prompt"]), made_folder(o["output"])
+    files = generate(base_settings(o), *who, o["count"], o["seed"], how, folder)
     click.echo(f"{len(files) - 1} pictures, side by side in {files[-1]}.")

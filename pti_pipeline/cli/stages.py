@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import (
+    SEED,
     base_settings,
     executing,
     find_folder,
@@ -22,6 +23,7 @@ from pti_pipeline.cli.options import (
     training,
     watch_settings,
     watching,
+    whole,
 )
 from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
 from pti_pipeline.values import (
@@ -39,8 +41,8 @@ from pti_pipeline.values import (
 @training
 @stopping
 @watching
-@option("vectors", 1, "Learned vectors of the token.", type=click.IntRange(1))
-@option("seed", 0, "Of every draw.", type=int)
+@option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
+@option("seed", 0, "Of every draw.", type=SEED)
 @place
 @resuming
 @study
@@ -55,7 +57,9 @@ def invert(**o: Any) -> None:
     from pti_pipeline.steps.attempts import Within
     from pti_pipeline.steps.invert import run_inversions
     from pti_pipeline.steps.prepared import prepare_inversion
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     where, folder = base_settings(o), find_folder(o["images"])
     ready = prepare_inversion(where, folder, o["token"], o["initializer"])
     last = watch_settings(o), Within(o["study"]), o["resume"]
@@ -72,10 +76,10 @@ def invert(**o: Any) -> None:
 @training
 @stopping
 @watching
-@option("rank", 4, "Rank of the LoRA.", type=click.IntRange(1))
+@option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
 @regularizing
-@option("seed", 0, "Of every draw.", type=int)
+@option("seed", 0, "Of every draw.", type=SEED)
 @place
 @resuming
 @study
@@ -87,7 +91,9 @@ def finetune(**o: Any) -> None:
     from pti_pipeline.steps.attempts import Within
     from pti_pipeline.steps.finetune import run_finetunings
     from pti_pipeline.steps.prepared import prepare_finetuning
+    from pti_pipeline.tracking.find import check_study
 
+    check_study(o["study"])
     images = find_folder(o["images"]) if o["images"] else None
     ready = prepare_finetuning(base_settings(o), [settings], images)
     last = watch_settings(o), Within(o["study"]), o["resume"]
@@ -105,8 +111,8 @@ def finetune(**o: Any) -> None:
 @training
 @stopping
 @watching
-@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=click.IntRange(1))
-@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=click.IntRange(1))
+@option("vectors", 1, "Learned vectors of the token; for stage invert.", type=whole("vectors", 1))
+@option("rank", 4, "Rank of the LoRA; for stage finetune.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
 @regularizing
 @executing

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from pti_pipeline.cli.options import EXAMPLE, option, sampling
+from pti_pipeline.cli.group import Group
+from pti_pipeline.cli.options import EXAMPLE, SEED, made_folder, option, sampling
 from pti_pipeline.settings import SampleSettings
 
 
-@click.group()
+@click.group(cls=Group)
 def world() -> None:
     """Build and check the embedded world: its pictures and its models."""
 
@@ -19,8 +20,13 @@ def world() -> None:
 @world.command("train")
 @option("folder", "world-training", "Folder of the training's state.")
 @option("parts", "", "Parts to train, separated by commas; all by default.")
-@option("seed", 0, "Of every draw.", type=int)
-@option("updates", 0, "Updates of each part; its own number by default.", type=click.IntRange(0))
+@option("seed", 0, "Of every draw.", type=SEED)
+@option(
+    "updates",
+    0,
+    "Updates of each part; its own number by default.",
+    type=click.IntRange(0, 10_000_000),
+)
 def train(folder: str, parts: str, seed: int, updates: int) -> None:
     """Train the embedded model part by part, going on from the state found."""
     from pti_pipeline.steps.world_training import PARTS, check_parts, follow_training
@@ -68,6 +74,8 @@ def check(**o: Any) -> None:
     effort = QUICK if o["quick"] == "yes" else FULL
     how = SampleSettings(o["sampling_steps"], o["guidance"])
     folder = Path(o["folder"] or WORLD)
+    for file in filter(None, (o["results"], o["output"])):
+        made_folder(str(Path(file).parent))
     measures, drawn, shown = [], 0, None
     for found in check_world(effort, how, folder):
         if isinstance(found, Measure):
@@ -94,7 +102,7 @@ def check(**o: Any) -> None:
 @world.command("sample")
 @option("prompt", "a photo of a red cat", "What the base model is to draw.")
 @option("count", 8, "Pictures to draw.", type=click.IntRange(1, 512))
-@option("seed", 0, "Of the first picture.", type=int)
+@option("seed", 0, "Of the first picture.", type=SEED)
 @option("output", "samples.png", "File of the grid.")
 @option("folder", "", "A world's folder; the embedded one by default.")
 @sampling
@@ -102,9 +110,10 @@ def sample(**o: Any) -> None:
     """Draw samples of the base model."""
     from pti_pipeline.steps.world_pictures import sample_world, save_grid
 
-    how = SampleSettings(o["sampling_steps"], o["guidance"])
+    how, file = SampleSettings(o["sampling_steps"], o["guidance"]), Path(o["output"])
+    made_folder(str(file.parent))
     pictures = sample_world(o["folder"] or "world", o["prompt"], o["count"], o["seed"], how)
-    save_grid(pictures, Path(o["output"]))
+    save_grid(pictures, file)
     click.echo(f"{o['count']} samples in {o['output']}.")
 
 
@@ -114,9 +123,9 @@ def sample(**o: Any) -> None:
 @option("factors", "", "Factors to hold, such as species=cat,scene=snow.")
 @option("constant", "", "What stays as in the first picture: position or scene.")
 @option("twins", "", "Draw twins of the pictures instead, with another position, pose or scene.")
-@option("count", 6, "Pictures to draw.", type=click.IntRange(1))
-@option("seed", 0, "Of every draw.", type=int)
-@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16))
+@option("count", 6, "Pictures to draw.", type=click.IntRange(1, 10_000))
+@option("seed", 0, "Of every draw.", type=SEED)
+@option("size", 192, "Side of the pictures in pixels.", type=click.IntRange(16, 4096))
 def render(**o: Any) -> None:
     """Render pictures of a held-out character: a training folder, a control or its twins."""
     from pti_pipeline.steps.world_pictures import choose_factors, save_pictures
@@ -124,20 +133,20 @@ def render(**o: Any) -> None:
 
     names = ("character", "factors", "constant", "twins", "count", "seed")
     chosen = choose_factors(*(o[name] for name in names))
-    save_pictures(draw(chosen, o["size"]), chosen, Path(o["folder"]))
+    save_pictures(draw(chosen, o["size"]), chosen, made_folder(o["folder"]))
     click.echo(f"{o['count']} pictures in {o['folder']}.")
 
 
 @world.command("blind")
 @option("folder", "docs", "Folder for images/blind.png and results/blind.json.")
-@option("seed", 0, "Of the prompts and the pictures.", type=int)
+@option("seed", 0, "Of the prompts and the pictures.", type=SEED)
 @option("base", "world", "A world's folder; the embedded one by default.")
 @sampling
 def blind(**o: Any) -> None:
     """Draw numbered samples to be named by someone who sees the pictures only."""
     from pti_pipeline.steps.world_pictures import blind_sheet, write_asked
 
-    folder, how = Path(o["folder"]), SampleSettings(o["sampling_steps"], o["guidance"])
+    folder, how = made_folder(o["folder"]), SampleSettings(o["sampling_steps"], o["guidance"])
     figure, asked = blind_sheet(o["base"], o["seed"], how)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "images" / "blind.png")
@@ -151,7 +160,7 @@ def contact_sheets(folder: str) -> None:
     """Draw the factors, and the held-out characters with their twins and controls, on sheets."""
     from pti_pipeline.steps.world_pictures import factor_sheet, held_out_sheet
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     for name, figure in (("factors", factor_sheet()), ("characters", held_out_sheet())):
         figure.savefig(Path(folder) / f"{name}.png")
     click.echo(f"Two sheets in {folder}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     """
     source = str(WORLD) if base == "world" else base
     index = Path(source) / "model_index.json"
-    if index.is_file():
+    if os.path.isfile(index):  # unlike Path, it takes any text
         family = _family(index, base)
-    elif Path(source).is_dir():
+    elif os.path.isdir(source):
         raise ModelError("E401", f"no model in '{base}'", "give a folder with a model_index.json")
     else:
         family = "StableDiffusionPipeline"
@@ -56,12 +57,12 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
 
 
 def _family(index: Path, base: str) -> str:
-    """Pipeline class that a model folder's index names."""
+    """Name of the pipeline class in a model folder's index."""
     try:
-        return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"'{base}' has no {index.name} that names a model's class ({error!r})"
-        raise ModelError("E401", what, "give a folder that diffusers wrote") from error
+        return str(json.loads(index.read_text("utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"can't read the model_index.json of '{base}' ({error!r})"
+        raise ModelError("E401", what, "give a folder that diffusers saved") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -68,17 +68,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         tensors, header = read_weights(path)
         facts = json.loads(header.get("lora_adapter_metadata", "null"))
+        if not isinstance(facts, dict | None):
+            raise ValueError("settings that are none")
     except Exception as error:
         raise ModelError("E411", f"can't read '{path.name}' ({error})", HINT) from error
     state = {name: t for name, t in tensors.items() if not name.startswith(BUNDLED)}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise ModelError("E403", f"'{name}' in '{path.name}' is not finite", "train again")
-    if any(name.startswith(KOHYA) for name in state):
-        return _from_kohya(path, state), None
-    if any(name.startswith(PEFT) for name in state):
-        return _from_peft(path, state)
-    return _in_peft_names(state), facts
+    try:
+        if any(name.startswith(KOHYA) for name in state):
+            return _from_kohya(path, state), None
+        if any(name.startswith(PEFT) for name in state):
+            return _from_peft(path, state)
+        return _in_peft_names(state), facts
+    except ModelError:
+        raise
+    except Exception as error:  # whatever diffusers makes of names that it does not know
+        raise ModelError("E411", f"'{path.name}' holds odd names ({error})", HINT) from error
 
 
 def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

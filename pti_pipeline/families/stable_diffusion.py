@@ -20,14 +20,15 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
 from torch import Tensor, nn
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError
 from pti_pipeline.families import foreign
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
+from pti_pipeline.families.words import check_token, initializer_id
 from pti_pipeline.lora import OURS
 from pti_pipeline.low_rank import PREFIX
-from pti_pipeline.pivot import LONGEST, Pivot, expand, is_word, placeholder_tokens
+from pti_pipeline.pivot import Pivot, expand, placeholder_tokens
 from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, refuse_pickles, write_weights
 
 diffusers.utils.logging.disable_progress_bar()
@@ -57,12 +58,14 @@ def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> St
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-    except Exception as error:  # diffusers and transformers raise anything on a broken folder
+        return StableDiffusion(pipeline, name, device, dtype)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a part's file makes of the library that reads it
         refuse_pickles(file)
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
-    return StableDiffusion(pipeline, name, device, dtype)
 
 
 class StableDiffusion:
@@ -90,24 +93,11 @@ class StableDiffusion:
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
-        if not is_word(token):
-            what = f"'{token[:LONGEST]}' can't be a placeholder token"
-            raise UsageError("E203", what, f"use one word of {LONGEST} letters at most")
-        vocabulary = self.tokenizer.get_vocab()
-        if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
-            raise UsageError(
-                "E204", f"'{token}' is already a word of the base model", "use one like <mochi>"
-            )
+        check_token(self.tokenizer, token)
 
     def initializer_row(self, word: str) -> Tensor:
         """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
-        ids = self.tokenizer.encode(word, add_special_tokens=False)
-        if len(ids) != 1:
-            pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            what = f"the initializer '{word}' is {len(ids)} tokens ({' '.join(pieces)})"
-            hint = "use a word that the base model knows as one token, such as cat"
-            raise UsageError("E205", what, hint)
-        return self.vocabulary()[ids[0]].float().clone()
+        return self.vocabulary()[initializer_id(self.tokenizer, word)].float().clone()
 
     def vocabulary(self) -> Tensor:
         """The frozen embedding table, shape (V, H)."""
@@ -215,16 +205,14 @@ class StableDiffusion:
         refuse_pickle(path)
         try:
             tensors, written = read_weights(path)
-            told = json.loads(written["lora_adapter_metadata"])
-            facts = {key.removeprefix("unet."): value for key, value in told.items()}
-            facts |= json.loads(written.get(OUR_KEY, "{}"))
+            facts = json.loads(written["lora_adapter_metadata"])
+            own = {k.removeprefix("unet."): v for k, v in facts.items()}
+            own |= json.loads(written.get(OUR_KEY, "{}"))
+            state = convert_unet_state_dict_to_peft(tensors)
         except Exception as error:
-            raise ModelError(
-                "E405", f"'{path.name}' is no LoRA with its settings ({error})", "see finetune"
-            ) from error
-        state = convert_unet_state_dict_to_peft(tensors)
-        plain = {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}
-        return plain, facts
+            what = f"'{path.name}' is no LoRA with its settings ({error})"
+            raise ModelError("E405", what, "give one that pti trained") from error
+        return {PREFIX + name.removeprefix("unet."): value for name, value in state.items()}, own
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""

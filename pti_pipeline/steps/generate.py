@@ -9,11 +9,15 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from pti_pipeline.bundle import draw_bundles, load_bundles
+from pti_pipeline.characters import together
 from pti_pipeline.errors import UsageError
 from pti_pipeline.figures import grid
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.steps.packing import find_bundle
 from pti_pipeline.tracking.runs import open_run
+
+LONGEST = 1000
+"""Letters of a prompt; text encoders read about 300."""
 
 
 def generate(
@@ -57,6 +61,8 @@ def generate(
     with TemporaryDirectory() as temporary:
         folders = [find_bundle(model, Path(temporary) / str(i)) for i, model in enumerate(models)]
         base, bundles = load_bundles(folders, where.base, where.device, where.precision)
+    together([bundle.pivot for bundle in bundles])  # before the run: tokens may clash
+    _check_prompt(prompt, [bundle.pivot.token for bundle in bundles])
     seeds = list(range(seed, seed + count))
     params = {
         "model": ",".join(models),
@@ -75,3 +81,13 @@ def generate(
         Image.fromarray(laid).save(output / "grid.png")
         run.log_image("samples", laid, 0)
     return [*files, output / "grid.png"]
+
+
+def _check_prompt(prompt: str, tokens: Sequence[str]) -> None:
+    """Raise ``UsageError`` if a prompt names none of the characters, or never ends."""
+    if len(prompt) > LONGEST:
+        what = f"the prompt has {len(prompt)} letters"
+        raise UsageError("E262", what, f"use at most {LONGEST}")
+    if "{}" not in prompt and not any(token in prompt for token in tokens):
+        what = f"the prompt '{prompt}' names no character"
+        raise UsageError("E262", what, f"write {{}} or {tokens[0]} in it")

@@ -12,8 +12,8 @@ from pti_pipeline.errors import UsageError
 from pti_pipeline.steps.gate import Candidate, find_candidate
 from pti_pipeline.tracking.find import fetch
 from pti_pipeline.tracking.read import sample_grids
-from pti_pipeline.tracking.store import RUN_ID
 from pti_pipeline.tracking.versions import fetch_bundle
+from pti_pipeline.values import RUN_ID
 from pti_pipeline.weights import refuse_pickle
 
 

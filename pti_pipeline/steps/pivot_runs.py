@@ -61,4 +61,7 @@ def _pivot_run(run_id: str) -> Found:
         raise UsageError(
             "E211", f"run '{found.name}' ({run_id}) is no inversion", "give a run of invert"
         )
+    if found.status != "FINISHED":
+        what = f"run '{found.name}' is {found.status.lower()}, not finished"
+        raise UsageError("E251", what, "wait for it, or invert again")
     return found

@@ -11,8 +11,9 @@ from torch import Tensor
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.lora import check_rank
 from pti_pipeline.regularizers import find as find_regularizer
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, WatchSettings
+from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, WatchSettings
 from pti_pipeline.steps.attempts import Facts, Within
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.tracking.find import Found
@@ -93,6 +94,7 @@ def prepare_finetuning(
     inversions = find_pivots([e.pivot for e in experiments])
     base = load(where.base, where.device, where.precision)
     check_base(base, inversions.values())
+    check_rank(base.denoiser, max(e.rank for e in experiments), TARGETS)
     first = next(iter(inversions.values()))
     folder = images or Path(first.tags["pti.images"])
     return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))

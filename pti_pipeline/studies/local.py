@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from pti_pipeline.errors import PtiError
+from pti_pipeline.errors import DEBUG, PtiError, unexpected
 from pti_pipeline.machine import cores
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.tracking import store
@@ -129,11 +130,14 @@ def _work(packs: Connection, place: int, places: int) -> None:
         torch.set_num_threads(1)
     try:
         train(Pack.from_json(packs.recv()))
-    except PtiError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        debug = os.environ.get(DEBUG) == "yes"
+        told = error if isinstance(error, PtiError) else unexpected(error, debug)
+        print("".join(traceback.format_exception(error)) if debug else "", end="", file=sys.stderr)
+        print(told, file=sys.stderr)
+        sys.exit(told.exit_code)
 
 
 def _card(place: int) -> str:

@@ -8,11 +8,20 @@ from pathlib import Path
 from pti_pipeline.errors import UsageError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
+from pti_pipeline.headers import word_of
+from pti_pipeline.lora import check_rank
 from pti_pipeline.regularizers import find as find_regularizer
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
+from pti_pipeline.settings import (
+    TARGETS,
+    BaseSettings,
+    FinetuneSettings,
+    InvertSettings,
+    SampleSettings,
+)
 from pti_pipeline.steps.prepared import Inversion, prepare_inversion
 from pti_pipeline.studies.local import workers
-from pti_pipeline.values import halved, parse_learning_rates
+from pti_pipeline.tracking.registry import check_names
+from pti_pipeline.values import experiments, halved, parse_learning_rates, parse_seeds
 
 CHECKPOINTS = 7
 """Places along one run's curve."""
@@ -64,10 +73,17 @@ def check(plan: Plan) -> Inversion:
     if plan.regularizer == "weight-ball":
         what = "the study's second sweep has no radius for weight-ball"
         raise UsageError("E232", what, "use another --regularizer, or pti sweep")
+    shared = {name: getattr(plan, name) for name in ("steps", "batch_size", "clip")}
+    InvertSettings(**shared, vectors=plan.vectors)
     names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
-    FinetuneSettings(**{name: getattr(plan, name) for name in names})
+    common = FinetuneSettings(**shared, **{name: getattr(plan, name) for name in names})
+    for lrs in (plan.inversion_lrs, plan.tuning_lrs, plan.regularized_lrs):
+        experiments(parse_learning_rates(lrs), parse_seeds(plan.seeds), ("", ()), common)
+    check_names(plan.name or word_of(plan.token), plan.alias)
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    return prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    check_rank(ready.base.denoiser, plan.rank, TARGETS)
+    return ready
 
 
 def cost(plan: Plan, ready: Inversion) -> str:

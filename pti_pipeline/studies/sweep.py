@@ -23,7 +23,7 @@ from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import Worker, hired, run_local, workers
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.find import get_run, members
+from pti_pipeline.tracking.find import check_study, get_run, members
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.views import write_views
@@ -121,6 +121,7 @@ def _run(
 
 def _prepared(whole: Pack) -> Inversion | Finetuning:
     """Load everything once, so that errors come before runs."""
+    check_study(whole.study)
     images = whole.subject["images"]
     if whole.stage == "invert":
         words = whole.subject["token"], whole.subject["initializer"]

@@ -10,9 +10,9 @@ from hashlib import sha256
 from mlflow import MlflowClient
 
 from pti_pipeline.tracking.find import Found, find_runs
+from pti_pipeline.tracking.image_grid import pictures
 from pti_pipeline.tracking.life import check_dead
 from pti_pipeline.tracking.outbox import Outbox
-from pti_pipeline.tracking.pictures import pictures
 from pti_pipeline.tracking.sending import LOST, deliver
 from pti_pipeline.tracking.store import answering
 

@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from pti_pipeline.errors import ModelError, UsageError, printable
 from pti_pipeline.hashes import check_hashes, file_hash
-from pti_pipeline.tracking.store import EXPERIMENT, FINAL, RUN_ID, answering, connect, experiment_id
+from pti_pipeline.tracking.store import EXPERIMENT, FINAL, answering, connect, experiment_id
+from pti_pipeline.values import RUN_ID
 
 HASH = "sha256."
 """Start of the tags that hold the hashes of a run's weights, or of a version's files."""
@@ -52,6 +53,12 @@ def get_run(run_id: str) -> Found:
     if run.info.lifecycle_stage == "deleted":
         raise UsageError("E210", f"run '{run_id}' was deleted", "restore it, or use another")
     return _found(run)
+
+
+def check_study(run_id: str) -> None:
+    """Raise ``UsageError`` unless a run id is empty, or that of a study."""
+    if run_id and (found := get_run(run_id)).tags.get("pti.step") != "main":
+        raise UsageError("E230", f"run '{found.name}' is no study", "give the id of a run of main")
 
 
 def find_runs(**tags: str) -> list[Found]:

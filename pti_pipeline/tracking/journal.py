@@ -75,5 +75,8 @@ def _entry(line: bytes) -> Entry | None:
     code, _, text = line.rstrip(b"\n").partition(b" ")
     if code != b"%08x" % crc32(text):
         return None
-    entry: Entry = json.loads(text)
-    return entry
+    try:
+        entry: Entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None

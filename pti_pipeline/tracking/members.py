@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from pti_pipeline.state import State
 from pti_pipeline.tracking.earlier import Earlier
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.runs import opened
+from pti_pipeline.values import own_number
 
 EVERY = 50
 """Steps whose numbers are fetched from the device and logged together."""
@@ -173,7 +173,7 @@ def follow(
         Of each experiment that diverged, the step at which it was frozen.
     """
     course = course or Course({}, {})
-    followed, line = recorded(runs, moments, course), int(os.environ.get("PTI_PLACE", "0"))
+    followed, line = recorded(runs, moments, course), own_number("PTI_PLACE", 0)
     bar = tqdm(
         followed,
         label,

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from pti_pipeline.errors import ResourceError, StoreError
 from pti_pipeline.tracking import journal
 from pti_pipeline.tracking.journal import Entry
-from pti_pipeline.tracking.store import RUN_ID, local_folder
+from pti_pipeline.tracking.store import local_folder
+from pti_pipeline.values import RUN_ID
 
 OWNER = "owner"
 """File that says in words who has an outbox, or had it last."""
@@ -90,7 +91,7 @@ class Outbox:
 
     def waiting(self) -> Iterator[tuple[Entry, int]]:
         """What is still to be sent, each with the mark that says it was."""
-        return journal.read(self._journal, self._sent)
+        return _entries(self._journal, self._sent)
 
     def sent(self, mark: int) -> None:
         """Remember that all was sent up to ``mark``."""
@@ -111,18 +112,18 @@ class Outbox:
     @property
     def refused(self) -> list[str]:
         """Why the store did not take something; empty if it took all."""
-        return [entry["reason"] for entry, _ in journal.read(self._refused)]
+        return [str(entry.get("reason")) for entry, _ in _entries(self._refused)]
 
     def retry(self) -> None:
         """Let what was refused wait again: the store may have changed its mind."""
-        for entry, _ in journal.read(self._refused):
+        for entry, _ in _entries(self._refused):
             self.put(entry["kind"], entry["value"], entry["to"])
         self._refused.unlink(missing_ok=True)
 
     @property
     def ends(self) -> bool:
         """Whether its run was ended by the process that wrote it."""
-        return any(entry["kind"] == "end" for entry, _ in journal.read(self._journal))
+        return any(entry["kind"] == "end" for entry, _ in _entries(self._journal))
 
     def close(self) -> None:
         """Let it go; what was sent to its end, and was not refused, is removed."""
@@ -210,6 +211,14 @@ def _owner(folder: Path) -> str:
         return (folder / OWNER).read_text("utf-8")
     except OSError:
         return "another process"
+
+
+def _entries(path: Path, start: int = 0) -> Iterator[tuple[Entry, int]]:
+    """Read the entries of a journal that say what is to be sent where; others are passed over."""
+    for entry, end in journal.read(path, start):
+        texts = isinstance(entry.get("kind"), str) and isinstance(entry.get("to"), str)
+        if texts and "value" in entry:
+            yield entry, end
 
 
 def _number(path: Path) -> int:

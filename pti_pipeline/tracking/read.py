@@ -13,7 +13,7 @@ from PIL import Image
 from pti_pipeline.errors import ModelError
 from pti_pipeline.tracking.addresses import run_address, server_address
 from pti_pipeline.tracking.find import Found, fetch
-from pti_pipeline.tracking.pictures import pictures
+from pti_pipeline.tracking.image_grid import pictures
 from pti_pipeline.tracking.store import answering, connect
 
 SAMPLES = "samples"

@@ -25,9 +25,9 @@ from mlflow.tracking.multimedia import compress_image_size
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_IMAGES
 from PIL import Image, UnidentifiedImageError
 
+from pti_pipeline.tracking.image_grid import FOLDER, pictures
 from pti_pipeline.tracking.journal import Entry
 from pti_pipeline.tracking.outbox import Outbox, UnsendableError
-from pti_pipeline.tracking.pictures import FOLDER, pictures
 from pti_pipeline.tracking.store import FINAL
 
 BATCH = 1000

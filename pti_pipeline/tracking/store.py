@@ -22,11 +22,12 @@ from pti_pipeline.errors import StoreError
 
 EXPERIMENT = "pti"
 """Experiment of all runs, unless ``mlflow run --experiment-name`` says otherwise."""
-RUN_ID = re.compile(r"[0-9a-fA-F]{32}")
 KNOCK = 10.0
 """Seconds that a server has for its first answer."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Where databases listen, unless it is said."""
+SQLITE = b"SQLite format 3\0"
+"""What its files begin with, once they hold anything."""
 DEFAULT = "sqlite:///mlflow.db"
 """Used unless ``MLFLOW_TRACKING_URI`` says otherwise; artifacts go to ``./mlruns``."""
 
@@ -139,6 +140,9 @@ def _knock(uri: str) -> None:
 
     Who it is, and who asks, is MLflow's business: certificates and passwords play no part.
     """
+    if (path := database(uri)) and path.exists():
+        _look(path)  # MLflow itself tries for a minute
+        return
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
@@ -151,6 +155,15 @@ def _knock(uri: str) -> None:
             return
     elif parts.hostname and (port := parts.port or PORTS.get(parts.scheme.partition("+")[0])):
         socket.create_connection((parts.hostname, port), KNOCK).close()
+
+
+def _look(path: Path) -> None:
+    """Raise ``ValueError`` if what is there is no database."""
+    if not path.is_file():
+        raise ValueError(f"'{path}' is no file")
+    with path.open("rb") as file:
+        if file.read(len(SQLITE)) not in (SQLITE, b""):
+            raise ValueError(f"'{path}' is no SQLite database")
 
 
 def alone(purpose: str) -> AbstractContextManager[object]:

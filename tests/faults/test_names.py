@@ -112,7 +112,7 @@ def test_runs_are_told_in_one_line(store):
         assert get_run(run.id).name.isprintable()
         logged = MlflowClient().list_artifacts(run.id, "images")
         assert {file.path.rpartition("/")[0] for file in logged} == {"images"} and logged
-    assert find_runs(step="x")[0].name == "../../x\\n<script>"
+    assert find_runs(step="x")[0].name == "../../x <script>"
 
 
 def test_a_long_name_is_no_trouble_of_the_disk(store):

@@ -1,5 +1,6 @@
 """Twins: what stays and what is another, in renders and photos."""
 
+import json
 import shutil
 
 import numpy as np
@@ -102,3 +103,24 @@ def test_what_is_unmoved_is_drawn_pixel_by_pixel_as_before(folder):
     same = {kind: float((gap == 0).float().mean()) for kind, gap in edges.items()}
     assert min(same["position"], same["pose"]) > 0.85  # some details are painted over characters
     assert max(same["scene"], same["all"]) < 0.3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: [],
+        lambda c: {**c, "species": [99] * len(c["file"])},
+        lambda c: {**c, "species": [0.5] * len(c["file"])},
+        lambda c: {**c, "x": c["x"][1:]},
+        lambda c: {**c, "y": [float("nan")] * len(c["file"])},
+        lambda c: {k: v for k, v in c.items() if k != "scene"},
+    ],
+)
+def test_factors_that_are_none_are_told_and_passed_over(folder, tmp_path, change):
+    columns = json.loads((folder / "factors.json").read_text())
+    names = columns["file"]
+    (tmp_path / "factors.json").write_text(json.dumps(columns))
+    assert len(read_factors(tmp_path, names)) == len(names)
+    (tmp_path / "factors.json").write_text(json.dumps(change(columns)))
+    with pytest.warns(UserWarning, match="passed over"):
+        assert read_factors(tmp_path, names) is None

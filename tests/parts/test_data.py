@@ -1,10 +1,12 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pti_pipeline import data
 from pti_pipeline.data import TEMPLATES, load_subject, prompts_for
 from pti_pipeline.errors import DataError
 
@@ -155,4 +157,14 @@ def test_masks_that_can_not_be_used(tmp_path, halves):
             load_subject(tmp_path, 16)
     (tmp_path / "a-mask.png").write_text("no picture")
     with pytest.raises(DataError, match=r"E310.*a-mask\.png"):
+        load_subject(tmp_path, 16)
+
+
+def test_what_is_odd_is_told_once_not_by_every_process(tmp_path, halves, monkeypatch):
+    save(tmp_path, "a.png", halves)
+    with pytest.warns(UserWarning, match="one picture alone"):
+        load_subject(tmp_path, 16)
+    monkeypatch.setattr(data, "parent_process", lambda: object())  # as in a sweep's worker
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         load_subject(tmp_path, 16)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -65,6 +66,46 @@ def test_missing_models_and_unknown_families(tmp_path):
         families.load(str(tmp_path), "cpu")
     with pytest.raises(ModelError, match="E401"):
         families.load(str(tmp_path / "none.safetensors"), "cpu")
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "5", "{}", "[" * 9999])
+def test_an_index_that_is_none(tmp_path, index):
+    (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(ModelError, match=r"E401.*model_index"):
+        families.load(str(tmp_path), "cpu")
+
+
+def test_a_part_that_is_broken(tiny_folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 99)
+    with pytest.raises(ModelError, match="E401") as caught:
+        families.load(str(broken), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        ("", "E203"),
+        ("<{}>", "E203"),
+        ("<\x1b>", "E203"),
+        ("<" + "x" * 64 + ">", "E203"),
+        ("cat", "E204"),
+        ("cat</w>", "E204"),
+        ("<|endoftext|>", "E204"),
+        ("hot", "E204"),  # in photo
+    ],
+)
+def test_tokens_that_can_not_stand_for_a_character(base, token, code):
+    with pytest.raises(UsageError, match=code):
+        base.check_token(token)
+
+
+@pytest.mark.parametrize("word", ["", "hippopotamus", "cat dog", "<|endoftext|>"])
+def test_initializers_that_are_no_word(base, word):
+    with pytest.raises(UsageError, match="E205"):
+        base.initializer_row(word)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -27,6 +27,12 @@ def perturbed(base, seeds=(0,), rank=4, alpha=4.0):
     return adapter
 
 
+def test_a_rank_is_at_most_the_side_of_the_largest_layers(base):
+    lora.check_rank(base.denoiser, 32, TARGETS)
+    with pytest.raises(UsageError, match=r"E202.*rank is 33.*at most 32"):
+        lora.check_rank(base.denoiser, 33, TARGETS)
+
+
 def test_attach_changes_nothing_and_detach_gives_the_base_back(base):
     rows = inputs(base, 2)
     before, modules = base.predict(*rows), dict(base.denoiser.named_modules())

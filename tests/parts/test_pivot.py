@@ -93,3 +93,24 @@ def test_the_initializer_must_be_one_token(base):
         base.initializer_row("kitten")
     with pytest.raises(UsageError, match="E205"):
         base.initializer_row("")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "facts"),
+    [
+        (torch.ones(1, 4), {"initializer": ""}),
+        (torch.ones(1, 4), {"start": ""}),
+        (torch.ones(1, 4), {"start": "[0, 0, 0]"}),
+        (torch.ones(1, 4), {"start": "{}"}),
+        (torch.ones(1, 4), {"token": "<d>"}),
+        (torch.ones(4), {}),
+        (torch.ones(1, 4, dtype=torch.int64), {}),
+        (torch.ones(0, 4), {}),
+    ],
+)
+def test_files_that_hold_no_whole_pivot(tmp_path, tensor, facts):
+    usual = {"token": "<c>", "initializer": "cat", "start": "[0, 0, 0, 0]"}
+    header = {name: value for name, value in {**usual, **facts}.items() if value}
+    save_file({"<c>": tensor}, tmp_path / "a.safetensors", header)
+    with pytest.raises(ModelError, match="E402"):
+        load_pivot(tmp_path / "a.safetensors")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pti_pipeline.meter import Measured
 from pti_pipeline.steps.measured import keep, kept, load_measured, save_measured
@@ -38,6 +39,8 @@ def test_a_file_that_was_cut_short_is_none(measured, tmp_path):
     save_measured(measured, tmp_path / "a.safetensors")
     whole = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert load_measured(tmp_path / "a.safetensors") is None
+    save_file({"plain/x": torch.ones(2)}, tmp_path / "a.safetensors")
     assert load_measured(tmp_path / "a.safetensors") is None
 
 

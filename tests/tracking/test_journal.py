@@ -4,6 +4,7 @@ import math
 import resource
 import signal
 import threading
+from binascii import crc32
 
 import pytest
 from filelock import Timeout
@@ -159,3 +160,22 @@ def test_each_store_has_its_own_outboxes(tmp_path, monkeypatch):
     assert outbox_root("postgresql://v:OTHER@h/d") == roots[5]
     assert outbox_root("sqlite:///mlflow.db?timeout=3") == roots[0]
     assert outbox_root(f"sqlite:///{tmp_path}/mlflow.db") == roots[0]
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"5", b'"x"', b"null", b"[" * 99_999, b"\xff"])
+def test_lines_with_a_right_checksum_that_are_no_entries_are_passed_over(path, text):
+    with path.open("ab") as file:
+        file.write(b"%08x %s\n" % (crc32(text), text))
+    journal.append(path, ENTRIES[0])
+    assert read(path) == [*ENTRIES, ENTRIES[0]]
+
+
+def test_entries_that_do_not_say_what_goes_where_are_passed_over(tmp_path):
+    box = Outbox(tmp_path, RUN)
+    for entry in ({}, {"kind": 5, "to": RUN, "value": 1}, {"kind": "tags", "to": RUN}):
+        journal.append(box.folder / "journal.jsonl", entry)
+        journal.append(box.folder / "refused.jsonl", entry)
+    assert list(box.waiting()) == [] and box.refused == [] and not box.ends
+    box.put("tags", {"a": "b"})
+    assert [entry["value"] for entry, _ in box.waiting()] == [{"a": "b"}]
+    box.close()

@@ -1,0 +1,113 @@
+"""The pictures of a folder and the masks beside them: whatever is wrong is told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from pti_pipeline.errors import DataError
+from pti_pipeline.pictures import (
+    SUFFIXES,
+    UNREAD,
+    Picture,
+    fit_mask,
+    opened,
+    read_picture,
+    reason,
+)
+
+MASK = "-mask.png"
+"""Ending of the file beside a picture that is white on its subject."""
+
+
+def shown_name(path: Path) -> str:
+    """A picture's file name as text that can be stored: NFC, no bytes outside UTF-8."""
+    return normalize("NFC", os.fsencode(path.name).decode("utf-8", "replace"))
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder, in order of name, without the masks that lie beside them.
+
+    Raises
+    ------
+    DataError
+        If there is no folder, or no picture in it.
+    """
+    hint = "give a folder with 4 to 20 pictures"
+    try:
+        there = sorted(folder.iterdir())
+    except FileNotFoundError:
+        raise DataError("E301", f"no folder '{folder}'", hint) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError("E301", f"can't open the folder '{folder}' ({why})", hint) from error
+    found = [p for p in there if p.suffix.lower() in SUFFIXES | UNREAD and p.name[0] != "."]
+    masks = {p.with_name(p.stem + MASK) for p in found}
+    paths = [p for p in found if p not in masks]
+    if not paths:
+        hint = f"put 4 to 20 pictures in it ({', '.join(sorted(SUFFIXES))})"
+        raise DataError("E301", f"no picture in '{folder}'", hint)
+    return paths
+
+
+def read_pictures(paths: Sequence[Path], size: int) -> list[Picture]:
+    """Decode pictures; see :func:`pti_pipeline.pictures.read_picture`.
+
+    Raises
+    ------
+    DataError
+        If some can't be: all of them are named.
+    """
+    pictures, bad = [], []
+    for path in paths:
+        try:
+            pictures.append(read_picture(path, size))
+        except Exception as error:  # Pillow's decoders raise anything on broken files
+            bad.append(f"{shown_name(path)} ({reason(path, error)})")
+    if bad:
+        what = f"can't read {len(bad)} of {len(paths)} pictures: {'; '.join(bad)}"
+        raise DataError("E302", what, "replace or remove them")
+    return pictures
+
+
+def read_masks(
+    paths: Sequence[Path], pictures: Sequence[Picture], size: int
+) -> tuple[NDArray[np.bool_] | None, ...]:
+    """Masks of pictures: from the file beside each, else from its transparency.
+
+    Raises
+    ------
+    DataError
+        If files can't be used: all of them are named.
+    """
+    masks, bad = [], []
+    for path, picture in zip(paths, pictures, strict=True):
+        mask, beside = picture.mask, path.with_name(path.stem + MASK)
+        try:
+            if os.path.lexists(beside):
+                mask = _mask_beside(beside, picture.shape, size)
+        except Exception as error:  # as above
+            bad.append(f"{shown_name(beside)} ({reason(beside, error)})")
+        masks.append(mask)
+    if bad:
+        what = f"can't use {len(bad)} masks: {'; '.join(bad)}"
+        raise DataError("E310", what, "make them as large as their pictures, white on the subject")
+    return tuple(masks)
+
+
+def _mask_beside(path: Path, shape: tuple[int, int], size: int) -> NDArray[np.bool_]:
+    with opened(path) as file:
+        drawn = ImageOps.exif_transpose(file).convert("L")
+    if drawn.size != shape:
+        sides = "{}x{} where its picture is {}x{}"
+        raise ValueError(sides.format(*drawn.size, *shape))
+    mask = fit_mask(drawn, size)
+    if not mask.any():
+        raise ValueError("it shows no subject")
+    return mask

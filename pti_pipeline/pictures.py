@@ -1,0 +1,130 @@
+"""Reads one picture from a file that nobody vouches for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Of Pillow: it knows more, some of which start other programs."""
+UNREAD = {".heic", ".heif", ".avif", ".jxl"}
+"""Endings of pictures, as phones take them, that are not read here."""
+BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+"""What such files say of themselves, whatever their name."""
+
+SMALLEST = 16
+"""Side of the smallest picture taken, in pixels."""
+LARGEST = 50_000_000
+"""Pixels of the largest picture taken: a file of 100 kB can claim a thousand million."""
+PAGES = "MPO"
+"""Pillow's name of a JPEG with previews behind it, which are no animation."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is trained on, and what its file is like.
+
+    Attributes
+    ----------
+    pixels : ndarray, shape (S, S, 3), uint8
+    shape : tuple of int
+        Width and height of the whole picture, turned as it is shown.
+    mask : ndarray or None, shape (S, S), bool
+        Where it is not transparent; None if that sets nothing apart.
+    animated : bool
+        Whether the file holds more pictures, of which this is the first.
+    """
+
+    pixels: NDArray[np.uint8]
+    shape: tuple[int, int]
+    mask: NDArray[np.bool_] | None
+    animated: bool
+
+
+def read_picture(path: Path, size: int) -> Picture:
+    """Decode a picture, turned by its EXIF, laid on white, cut to a square of side ``size``.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if it can't be: see :func:`reason`.
+    """
+    with opened(path) as file:
+        animated = file.format != PAGES and bool(getattr(file, "is_animated", False))
+        picture = _eight_bits(ImageOps.exif_transpose(file))
+    if not picture.has_transparency_data:
+        return Picture(fit(picture.convert("RGB"), size), picture.size, None, animated)
+    picture = picture.convert("RGBA")
+    paper = Image.new("RGBA", picture.size, "white")
+    flat = Image.alpha_composite(paper, picture).convert("RGB")
+    mask = fit_mask(picture.getchannel("A"), size)
+    apart = mask.any() and not mask.all()
+    return Picture(fit(flat, size), picture.size, mask if apart else None, animated)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture and check what its header says, before anything is decoded."""
+    if not path.is_file():  # before it is opened: a pipe would wait for ever
+        raise ValueError("no file: a folder, or a link to nothing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of oddities that it can live with
+        with Image.open(path, formats=FORMATS) as file:
+            width, height = file.size
+            if min(file.size) < SMALLEST:
+                raise ValueError(f"{width}x{height} is below {SMALLEST} pixels")
+            if width * height > LARGEST:
+                raise ValueError(f"{width}x{height} is above {LARGEST / 1e6:.0f} megapixels")
+            if file.format == "PNG":  # its checksums, which decoding passes over
+                with Image.open(path, formats=["PNG"]) as same:
+                    same.verify()
+            yield file
+
+
+def reason(path: Path, error: Exception) -> str:
+    """Say in a few words why a picture can't be read."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"above {LARGEST / 1e6:.0f} megapixels"
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            head = file.read(12)
+        if not head:
+            return "empty"
+        if head[4:8] == b"ftyp" and head[8:12] in BRANDS:
+            return "HEIC or AVIF: save it as JPEG or PNG"
+        return "no picture of a known kind"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def fit(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """Cut a picture to a centered square and resize it to (size, size, 3), uint8."""
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
+
+
+def fit_mask(shape: Image.Image, size: int) -> NDArray[np.bool_]:
+    """Cut and resize a mask, white on the subject, as :func:`fit` does its picture."""
+    mask: NDArray[np.bool_] = (
+        np.asarray(ImageOps.fit(shape, (size, size), Image.Resampling.BOX)) > 127
+    )
+    return mask
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale a picture of 16 or 32 bits a pixel, where ``convert`` would clip it."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    depth = np.asarray(picture, np.float64)
+    if not np.isfinite(depth).all():
+        raise ValueError("pixels that are no numbers")
+    top = next((t for t in (255.0, 65535.0) if depth.max() <= t), float(depth.max()))
+    return Image.fromarray((depth.clip(0) / top * 255).round().astype(np.uint8))
