@@ -60,7 +60,7 @@ faults: setup
 	$(BIN)/python -m faults $(if $(PART),--part="$(PART)")
 
 # The same in hours; what was measured at this commit is not taken again.
-faults-long: setup
+faults-long: .venv/mutation-ready
 	$(BIN)/python -m faults --long $(if $(PART),--part="$(PART)")
 
 # Ratios, written to benchmarks/results.json. PEERS=<folder with checkouts of diffusers and lora> and
@@ -77,6 +77,10 @@ TORCH = $$(sed -n 's/^ *- \(torch==.*\)/\1/p' conda.yaml)
 IGNORED = $$(sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln=\1/p' scripts/audit-ignored.txt)
 
 # strict: what the vulnerability service does not know is no good news
+.venv/mutation-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutation]'
+	touch $@
+
 audit: .venv/audit-ready
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock $(IGNORED)
 	echo "$(TORCH)" | $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin $(IGNORED)

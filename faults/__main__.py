@@ -15,7 +15,7 @@ import click
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from faults import results
-from faults.goals import GOALS
+from faults.goals import GOALS, LONG_ONLY
 from pti_pipeline.machine import cores
 
 
@@ -36,10 +36,14 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
         return
     missed = 0
     with ThreadPoolExecutor(cores()) as side_by_side:
-        asked = {part: side_by_side.submit(measured, part, form) for part in parts or GOALS}
+        asked = {part: side_by_side.submit(measured, part, form) for part in parts or _parts(long)}
         for part, known in asked.items():
             missed += show(part, known.result(), long)
     sys.exit(bool(missed))
+
+
+def _parts(long: bool) -> list[str]:
+    return [part for part in GOALS if long or part not in LONG_ONLY]
 
 
 def measured(part: str, form: str) -> dict[str, Any]:

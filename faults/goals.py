@@ -42,6 +42,31 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
         "duplicate_rows": NONE,
         "stale_files": NONE,
     },
+    "inputs": {
+        "inputs": Goal(500, 500, least=True),
+        "tracebacks": NONE,
+        "wrong_codes": NONE,
+        "runs_left": NONE,
+    },
+    "fuzz": {
+        "fuzz_cases": Goal(10_000, 1_000_000, least=True),
+        "unclassified": NONE,
+        "hangs": NONE,
+    },
+    "injection": {
+        "parameters": Goal(100, 100, least=True),
+        "payloads": Goal(40, 40, least=True),
+        "executions": NONE,
+        "changed": NONE,
+    },
+    "pickles": {
+        "loaders": Goal(100, 100, least=True),
+        "executions": NONE,
+        "deserialisations": NONE,
+        "tracebacks": NONE,
+        "wrong_codes": NONE,
+        "unsaid": NONE,
+    },
     "growth": {
         "steps": Goal(10_000, 10_000, least=True),
         "memory_growth_mb": Goal(5, 5),
@@ -56,5 +81,11 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
         "doubled_points": NONE,
         "unfinished": NONE,
     },
+    "mutants": {
+        "mutants": Goal(300, 300, least=True),
+        "mutation_score": Goal(0.85, 0.85, least=True),
+    },
 }
 """By part, then by number."""
+LONG_ONLY = ("mutants",)
+"""Parts that have no short form."""
