@@ -1,16 +1,27 @@
-"""SECURITY.md names the test of each defence, and what it says to install."""
+"""Pages that name the test of each defence and fault name tests that are there."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text("utf-8")
 
 
-def test_the_tests_it_names_are_there():
-    named = set(re.findall(r"`(tests/[\w/]+\.py)`", TEXT))
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/reference/faults.md"])
+def test_the_tests_it_names_are_there(page):
+    named = set(re.findall(r"`((?:tests|faults)/[\w/]+\.py)`", (ROOT / page).read_text("utf-8")))
     assert len(named) > 10
-    assert [name for name in named if "def test" not in (ROOT / name).read_text("utf-8")] == []
+    texts = {name: (ROOT / name).read_text("utf-8") for name in named}
+    assert [n for n, text in texts.items() if not re.search("def (test|measure)", text)] == []
+
+
+def test_each_fault_has_its_test():
+    table = (ROOT / "docs/reference/faults.md").read_text("utf-8").split("|---|---|---|---|\n")[1]
+    rows = table.split("\n\n")[0].splitlines()
+    assert len(rows) > 25
+    assert [row for row in rows if not re.search(r"`(tests|faults)/", row)] == []
 
 
 def test_what_it_links_is_there():

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -278,6 +279,22 @@ def test_no_thread_is_left_behind(store):
     with open_run("r", {}, {}), open_run("s", {}, {}, own=False):
         assert "pti-sender" in {thread.name for thread in threading.enumerate()}
     wait_for_the_sender()
+
+
+def test_a_database_that_another_process_locks_holds_no_training_up(store):
+    with open_run("r", {}, {}) as run:
+        other = sqlite3.connect(store / "mlflow.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        clock = time.monotonic()
+        for step in range(100):
+            run.log_metrics({"a": step}, step)
+            run.flush()
+        assert time.monotonic() - clock < 1
+        assert not run.wait(0.5)
+        other.execute("ROLLBACK")
+        other.close()
+    history = MlflowClient().get_metric_history(run.id, "a")
+    assert [(m.step, m.value) for m in history] == [(i, i) for i in range(100)]
 
 
 def test_two_writers_of_one_run_are_one_too_many(store, monkeypatch):

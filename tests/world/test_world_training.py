@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from filelock import FileLock
 from torch import nn
 from transformers import CLIPTokenizer
 
 from pti_pipeline.checkpoint import newest, save
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import LockedError, UsageError
 from pti_pipeline.randomness import generator
-from pti_pipeline.steps.world_training import follow, train_world
+from pti_pipeline.steps.world_training import follow, follow_training, train_world
 from pti_pipeline.steps.world_training.autoencoder import (
     new_autoencoder,
     train_autoencoder,
@@ -158,6 +159,15 @@ def test_the_text_tower_learns_to_tell_left_from_right(corpus, tmp_path):
 def test_unknown_parts_are_refused(tmp_path):
     with pytest.raises(UsageError, match="E206"):
         next(train_world(tmp_path, ["nothing"]))
+
+
+def test_a_folder_has_room_for_one_training(store, tmp_path):
+    folder = tmp_path / "world"
+    folder.mkdir()
+    with FileLock(folder / "lock"), pytest.raises(LockedError, match="E701") as caught:
+        follow_training(folder, ["text_tower"], 0, 1)
+    assert caught.value.exit_code == 7 and find_runs() == []
+    assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
 def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):

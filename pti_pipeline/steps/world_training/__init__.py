@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import LockedError, UsageError
 from pti_pipeline.steps.attempts import attempt
 from pti_pipeline.steps.world_training import (
     autoencoder,
@@ -56,8 +58,30 @@ def follow_training(folder: Path, parts: Sequence[str], seed: int, updates: int)
         for _ in training:
             pass
     else:
-        place = {"folder": str(folder.resolve())}
-        follow(training, {"parts": ",".join(parts), "seed": seed, "updates": updates, **place})
+        params = {"parts": ",".join(parts), "seed": seed, "updates": updates}
+        with _alone_in(folder):
+            follow(training, {**params, "folder": str(folder.resolve())})
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder, whatever it trains.
+
+    Raises
+    ------
+    LockedError
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        what = f"another process trains in '{folder}'"
+        raise LockedError("E701", what, "wait for its end, or train in another --folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
