@@ -23,7 +23,7 @@ from pti_pipeline.bundle import BUNDLE_FILE, LORA_FILE, PIVOT_FILE, load_bundles
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot, save_pivot
 from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings, WatchSettings
-from pti_pipeline.steps import evaluate, export, finetune, generate, register
+from pti_pipeline.steps import evaluate, export, finetune, generate, prepared, register
 from pti_pipeline.tracking import registry
 from pti_pipeline.tracking.runs import open_run
 
@@ -108,7 +108,7 @@ def _draw(model: str) -> object:
 
 def _tune(run_id: str) -> object:
     settings = [FinetuneSettings(pivot=run_id, steps=1)]
-    ready = finetune.prepare_finetuning(WHERE, settings, None)
+    ready = prepared.prepare_finetuning(WHERE, settings, None)
     return finetune.run_finetunings(ready, settings, WatchSettings(0, 0))
 
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 FOLDER = "images"
 NAME = re.compile(
-    r"(?P<key>.+)[+%]step[+%](?P<step>\d+)[+%]timestamp[+%](?P<time>\d+)[+%][0-9a-f-]+"
+    r"(?P<key>.+)[+%]step[+%](?P<step>\d+)[+%]timestamp[+%](?P<time>\d+)[+%][^/+%]+"
     r"(?P<small>[+%]compressed)?\.(png|webp)"
 )
 """What ``MlflowClient.log_image`` calls its two files, in this version or an earlier one."""

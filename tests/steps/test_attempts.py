@@ -194,7 +194,8 @@ def test_a_sweep_goes_on_in_as_many_packs_as_before(ready, monkeypatch):
     assert {m.status for m in found} == {"FINISHED"}
     assert len(found) == 4 and done < {m.id for m in found}
     assert sweep(whole, Executor()) != killed.id  # it is finished: a new one
-    inside = replace(whole, study="c" * 32)
+    with open_run("study", {}, {"pti.step": "main"}) as study:
+        inside = replace(whole, study=study.id)
     assert sweep(inside, Executor()) == sweep(inside, Executor())  # of a study it is not done again
 
 
