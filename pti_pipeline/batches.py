@@ -51,6 +51,11 @@ class Batch:
     prompts: Tensor
 
 
+def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
+    """Some rows of each of K experiments' batches; experiment-major, as all rows are."""
+    return tensor.unflatten(0, (experiments, -1))[:, rows].flatten(0, 1)
+
+
 def prepare(base: BaseModel, subject: Subject, tokens: Sequence[str]) -> Material:
     """Encode a subject's pictures and prompts once, for all steps and experiments."""
     mean, spread = base.encode_images(subject.images)
@@ -63,7 +68,12 @@ def prepare(base: BaseModel, subject: Subject, tokens: Sequence[str]) -> Materia
 
 
 def draw_batch(
-    material: Material, seeds: Sequence[int], size: int, timesteps: int, step: int
+    material: Material,
+    seeds: Sequence[int],
+    size: int,
+    timesteps: int,
+    step: int,
+    rows: slice = slice(None),
 ) -> Batch:
     """Draw one step of K experiments; those with equal seeds see the same rows.
 
@@ -76,10 +86,13 @@ def draw_batch(
     timesteps : int
         Of the base's noise schedule; drawn uniformly.
     step : int
+    rows : slice
+        Which rows of each experiment are wanted; all by default.
     """
     drawn = {seed: _draw(material, seed, size, timesteps, step) for seed in set(seeds)}
     parts = [torch.cat(columns) for columns in zip(*(drawn[s] for s in seeds), strict=True)]
-    return Batch(*(part.to(material.mean.device) for part in parts))
+    some = [of_each(part, len(seeds), rows) for part in parts]
+    return Batch(*(part.to(material.mean.device) for part in some))
 
 
 def _draw(

@@ -156,12 +156,12 @@ def _ask(ground: Ground, rows: Rows) -> Tensor:
         return torch.cat([ground.base.predict(r.noisy, r.timesteps, r.states) for r in asked])
 
 
-def gather(draws: Sequence[Draw], seeds: Sequence[int], step: int) -> Rows:
-    """Rows of K experiments, experiment-major; those of equal seed and pivot see the same."""
+def gather(draws: Sequence[Draw], seeds: Sequence[int], step: int, some: slice) -> Rows:
+    """Some rows of each of K experiments, experiment-major; of equal seed and pivot the same."""
     pairs = list(zip(draws, seeds, strict=True))
     drawn = {pair: pair[0](pair[1], step) for pair in dict.fromkeys(pairs)}
     return Rows(
-        *(torch.cat([getattr(drawn[pair], f.name) for pair in pairs]) for f in fields(Rows))
+        *(torch.cat([getattr(drawn[pair], f.name)[some] for pair in pairs]) for f in fields(Rows))
     )
 
 

@@ -45,16 +45,25 @@ class Moment:
 
 
 def token_losses(
-    base: BaseModel, material: Material, vectors: Tensor, seeds: Sequence[int], size: int, step: int
+    base: BaseModel,
+    material: Material,
+    vectors: Tensor,
+    seeds: Sequence[int],
+    size: int,
+    step: int,
+    rows: slice,
 ) -> Losses:
-    """Denoising losses at one step of K experiments whose tokens read as ``vectors`` (K, n, H)."""
-    batch = draw_batch(material, seeds, size, base.timesteps, step)
+    """Denoising losses at one step of K experiments whose tokens read as ``vectors`` (K, n, H).
+
+    Of each one's batch of ``size`` rows only ``rows`` are taken.
+    """
+    batch = draw_batch(material, seeds, size, base.timesteps, step, rows)
     with attached(base.text_encoder, vectors):
         condition = base.condition(material.ids[batch.prompts])
     noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
     prediction = base.predict(noisy, batch.timesteps, condition)
     target = base.target(batch.latents, batch.noise, batch.timesteps)
-    return Losses.plain(*pack_losses(prediction, target, len(seeds)))
+    return Losses.plain(*pack_losses(prediction, target, len(seeds), size))
 
 
 def invert(
@@ -86,8 +95,10 @@ def invert(
     first, seeds = experiments[0], [e.seed for e in experiments]
     start, table = vectors.clone(), base.vocabulary()
 
-    def loss(step: int, part: slice) -> Losses:
-        return token_losses(base, material, vectors[part], seeds[part], first.batch_size, step)
+    size = first.batch_size
+
+    def loss(step: int, part: slice, rows: slice) -> Losses:
+        return token_losses(base, material, vectors[part], seeds[part], size, step, rows)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     state = state or State.begin(len(seeds), vectors.device)
@@ -103,7 +114,7 @@ def invert(
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
     before = vectors.detach().clone()
-    for record in optimise([vectors], loss, lr, steps, clip, settle, state):
+    for record in optimise([vectors], loss, lr, steps, clip, settle, state, size):
         now = vectors.detach()
         state.path = state.path + distance.delta_norm(now, before)
         state.nominal = state.nominal + record.lr

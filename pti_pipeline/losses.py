@@ -41,14 +41,16 @@ def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return (squares * part).sum((-2, -1)) / part.sum((-2, -1)).clamp(min=1e-6)
 
 
-def pack_losses(prediction: Tensor, target: Tensor, experiments: int) -> tuple[Tensor, Tensor]:
-    """Mean loss of each of K experiments, and what it would be if they predicted nothing.
+def pack_losses(
+    prediction: Tensor, target: Tensor, experiments: int, size: int
+) -> tuple[Tensor, Tensor]:
+    """Loss of each of K experiments, and what it would be if they predicted nothing; both (K,).
 
-    Rows are experiment-major; both are of shape (K,).
+    Rows are experiment-major. Each counts as one of ``size``: of a whole batch these are means.
     """
     nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (experiments, -1))
     losses = denoising_loss(prediction, target).unflatten(0, (experiments, -1))
-    return losses.mean(1), nothing.mean(1)
+    return losses.sum(1) / size, nothing.sum(1) / size
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -16,6 +17,8 @@ USED = 0.8
 """Share of the free memory that a pass may fill; the rest is for what a backward pass adds."""
 
 T = TypeVar("T")
+Pass = tuple[slice, slice]
+"""Experiments, and the rows of each one's batch, that go through the model at once."""
 
 
 def held_bytes(forward: Callable[[], object]) -> int:
@@ -34,9 +37,9 @@ def held_bytes(forward: Callable[[], object]) -> int:
     return total
 
 
-def passes(
+def together(
     experiments: int, forward: Callable[[slice], object], device: torch.device
-) -> list[slice]:
+) -> list[int]:
     """Split K experiments into passes that fit into memory.
 
     Parameters
@@ -49,50 +52,63 @@ def passes(
 
     Returns
     -------
-    list of slice
-        Of nearly equal lengths, in order.
-
+    list of int
+        Edges of passes of nearly equal lengths, from 0 to K.
     """
     if experiments == 1:
-        return [slice(0, 1)]
+        return [0, 1]
     try:
         one, two = (held_bytes(lambda n=n: forward(slice(0, n))) for n in (1, 2))  # type: ignore[misc]
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return [slice(k, k + 1) for k in range(experiments)]
-    return _split(experiments, max(1, int(USED * free_bytes(device) / max(1, two - one))))
+        return list(range(experiments + 1))
+    return _edges(experiments, max(1, int(USED * free_bytes(device) / max(1, two - one))))
+
+
+def passes(edges: Sequence[int], rows: Sequence[int]) -> list[Pass]:
+    """Passes between edges of experiments, each as often as there are pieces of the rows."""
+    pieces = [slice(*ends) for ends in pairwise(rows)]
+    return [(slice(*ends), piece) for ends in pairwise(edges) for piece in pieces]
 
 
 def halving(
-    parts: Sequence[slice], work: Callable[[Sequence[slice]], T]
-) -> tuple[Sequence[slice], T]:
-    """Do ``work(parts)``; when memory runs out, again with parts half as long.
+    edges: Sequence[int], rows: Sequence[int], work: Callable[[Sequence[Pass]], T]
+) -> tuple[Sequence[int], Sequence[int], T]:
+    """Do ``work(passes)``; when memory runs out, again with passes half as long.
+
+    At first of half as many experiments; then, of one experiment, of half as many rows.
 
     Returns
     -------
-    parts, result
-        The parts that fitted, and what ``work`` gave.
+    edges, rows, result
+        Those that fitted, and what ``work`` gave.
 
     Raises
     ------
     ResourceError
-        If a part of one experiment does not fit.
+        If a pass of one row of one experiment does not fit.
     """
     while True:
         try:
-            return parts, work(parts)
+            return edges, rows, work(passes(edges, rows))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            longest = max(part.stop - part.start for part in parts)
-            if longest == 1:
+            experiments, piece = (max(b - a for a, b in pairwise(e)) for e in (edges, rows))
+            if experiments > 1:
+                edges = _edges(edges[-1], experiments // 2)
+                told = f"{experiments // 2} experiments a pass"
+            elif piece > 1:
+                rows = _edges(rows[-1], piece // 2)
+                told = f"micro-batches of {piece // 2}"
+            else:
                 raise ResourceError(
                     "E601",
-                    "memory ran out with one experiment alone",
-                    "use a smaller --batch-size, or --precision bf16",
+                    "memory ran out with one row of one experiment",
+                    "use --precision=bf16, or a smaller base model",
                 ) from error
-            parts = _split(parts[-1].stop, longest // 2)
+        warnings.warn(f"memory ran out: going on with {told}", stacklevel=2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -104,7 +120,6 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _split(count: int, longest: int) -> list[slice]:
+def _edges(count: int, longest: int) -> list[int]:
     pieces = -(-count // longest)
-    edges = [count * i // pieces for i in range(pieces + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
+    return [count * i // pieces for i in range(pieces + 1)]

@@ -33,9 +33,9 @@ class State:
         Sums of the steps' lengths, and of the learning rates.
     term : Tensor, shape (K,)
         Last loss of the regularizer.
-    edges : Tensor of int64, shape (passes + 1,)
-        Experiments at which passes begin, and K; empty until the first step. Other passes would
-        round otherwise.
+    edges, rows : Tensor of int64, shape (passes + 1,)
+        Experiments at which passes begin, and K; and rows of each one's batch at which pieces of
+        them begin, and its size. Empty until the first step. Other passes would round otherwise.
     step : int
         Number of updates done.
     """
@@ -51,6 +51,7 @@ class State:
     nominal: Tensor
     term: Tensor
     edges: Tensor
+    rows: Tensor
     step: int = 0
 
     @classmethod
@@ -61,13 +62,15 @@ class State:
         yes, zero = one.bool(), one.double() * 0
         margins = one.new_full((PATIENCE, experiments), -math.inf)
         empty = torch.empty(0, dtype=torch.int64)
-        return cls(none, none, none, margins, one, yes, ~yes, zero, zero.clone(), one * 0, empty)
+        moved = none, none, none, margins, one, yes, ~yes, zero, zero.clone(), one * 0
+        return cls(*moved, empty, empty.clone())
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], step: int, device: torch.device | str) -> State:
         """Return the state of which :meth:`tensors` were kept; the next update is ``step``."""
-        found = {name: tensor.to(device) for name, tensor in tensors.items() if name != "edges"}
-        return cls(**found, edges=tensors["edges"], step=step)
+        split = ("edges", "rows")  # what the host looks at
+        found = {name: t if name in split else t.to(device) for name, t in tensors.items()}
+        return cls(**found, step=step)
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors by name; later updates change them."""

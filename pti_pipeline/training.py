@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from pti_pipeline.state import PATIENCE, State
 
 @dataclass(frozen=True)
 class Losses:
-    """Of K experiments at one step; every tensor has the shape (K,).
+    """Of K experiments at one step, or the share of some rows in them; each of shape (K,).
 
     Attributes
     ----------
@@ -48,8 +47,9 @@ class Losses:
         return self.own + self.weight * self.term
 
 
-Loss = Callable[[int, slice], Losses]
-"""``loss(step, part)``: losses of the experiments in ``part``."""
+Loss = Callable[[int, slice, slice], Losses]
+"""``loss(step, part, rows)``: what some rows of each one's batch add to the losses of the
+experiments in ``part``."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def optimise(
     clip: Tensor | float = math.inf,
     settle: Callable[[], Tensor] | None = None,
     state: State | None = None,
+    rows: int = 1,
 ) -> Iterator[Record]:
     """Train K experiments together, exactly as if each were alone.
 
@@ -151,9 +152,10 @@ def optimise(
     parameters : sequence of Tensor, each of shape (K, ...)
         Updated in place.
     loss : callable
-        ``loss(step, part)`` gives the losses of the experiments in the slice ``part`` at update
-        ``step`` (from 0). The sum of their totals is backpropagated, and no term of it mixes
-        experiments.
+        ``loss(step, part, rows)`` gives the losses of the experiments in the slice ``part`` at
+        update ``step`` (from 0), as far as they come from the slice ``rows`` of each one's batch:
+        over all rows they add up. The sum of their totals is backpropagated, and no term of it
+        mixes experiments.
     lr : Tensor, shape (K,)
     steps : int
     clip : Tensor, shape (K,), or float
@@ -163,6 +165,8 @@ def optimise(
         which experiments are sound.
     state : State, optional
         Where to begin, bound to ``parameters``; kept up to date.
+    rows : int
+        Size of each experiment's batch.
 
     Yields
     ------
@@ -172,24 +176,27 @@ def optimise(
     Raises
     ------
     ResourceError
-        If not even one experiment fits into memory.
+        If not even one row of one experiment fits into memory.
 
     Notes
     -----
-    As many experiments share a pass as fit into memory (:func:`memory.passes`); should memory run
-    out all the same, the step is taken again in passes of half as many.
+    As many experiments share a pass as fit into memory (:func:`memory.together`); should memory
+    run out all the same, the step is taken again in passes of half as many, or of half the rows of
+    one: its batch stays what it is.
     """
     if state is None:
         state = State.begin(len(lr), lr.device)
         state.bind(parameters)
     clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)
     if not len(state.edges):
-        state.edges = _edges(memory.passes(len(lr), lambda part: loss(0, part), lr.device))
+        whole = slice(0, rows)
+        edges = memory.together(len(lr), lambda part: loss(0, part, whole), lr.device)
+        state.edges, state.rows = torch.tensor(edges), torch.tensor([0, rows])
     while state.step < steps:
-        passes = [slice(*ends) for ends in pairwise(state.edges.tolist())]
         descend = partial(_descend, parameters, loss, state.step)
-        parts, ((own, nothing, term), gradients) = memory.halving(passes, descend)
-        state.edges = _edges(parts)
+        before = state.edges.tolist(), state.rows.tolist()
+        *split, ((own, nothing, term), gradients) = memory.halving(*before, descend)
+        state.edges, state.rows = (torch.tensor(edges) for edges in split)
         going = state.alive & learning(state, own, nothing) & ~state.stop
         moved = adam(state, gradients, going, lr, clip)
         if settle is not None:
@@ -198,19 +205,17 @@ def optimise(
         yield Record(state.step, own, term, lr, state.alive, moved)
 
 
-def _edges(parts: Sequence[slice]) -> Tensor:
-    return torch.tensor([0, *(part.stop for part in parts)])
-
-
 def _descend(
-    parameters: Sequence[Tensor], loss: Loss, step: int, parts: Sequence[slice]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Losses of all experiments (own, nothing, term) and gradients, part by part."""
-    answers, total = [], list[Tensor]()
-    for part in parts:
-        losses = loss(step, part)
+    parameters: Sequence[Tensor], loss: Loss, step: int, passes: Sequence[memory.Pass]
+) -> tuple[Tensor, list[Tensor]]:
+    """Losses of all experiments (own, nothing, term), (3, K), and gradients, pass by pass."""
+    answers, total = dict[int, Tensor](), list[Tensor]()
+    for part, rows in passes:
+        losses = loss(step, part, rows)
         gradients = torch.autograd.grad(losses.total.sum(), parameters)
-        # an experiment's gradient is zero in every part but its own
+        # an experiment's gradient is zero in every pass but its own
         total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
-        answers.append([a.detach() for a in (losses.own, losses.nothing, losses.term)])
-    return [torch.cat(values) for values in zip(*answers, strict=True)], total
+        told = torch.stack([a.detach() for a in (losses.own, losses.nothing, losses.term)])
+        first = part.start
+        answers[first] = answers[first] + told if first in answers else told
+    return torch.cat([*answers.values()], 1), total

@@ -70,7 +70,8 @@ def finetune(
     """
     first, seeds = experiments[0], [e.seed for e in experiments]
     states, whose = encode_each(base, pivots, material.ids)
-    row_pivots = whose.repeat_interleave(first.batch_size).unflatten(0, (len(seeds), -1))
+    size = first.batch_size
+    row_pivots = whose.repeat_interleave(size).unflatten(0, (len(seeds), -1))
     scale, weights = adapter.scale, lora.base_norm(adapter)
 
     regularizations = regularizations or [Regularization()] * len(seeds)
@@ -79,23 +80,24 @@ def finetune(
     if not weight.any():
         draws = []  # no weight is no term, and no rows that cost
 
-    def loss(step: int, part: slice) -> Losses:
+    def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
-        batch = draw_batch(material, seeds[part], first.batch_size, base.timesteps, step)
+        batch = draw_batch(material, seeds[part], size, base.timesteps, step, some)
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
-        condition = states[row_pivots[part].flatten(), batch.prompts]
+        condition = states[row_pivots[part, some].flatten(), batch.prompts]
         rows = Rows(noisy, batch.timesteps, condition, target, noisy.new_ones(len(noisy)))
         if held:
-            rows = beside(rows, gather(draws[part], seeds[part], step), k)
+            rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
         losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
-        nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1)).mean(1)
-        own = losses[:, : first.batch_size].mean(1)
-        if not held:
-            return Losses.plain(own, nothing)
-        return Losses(own, nothing, losses[:, first.batch_size :].mean(1), weight[part])
+        nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1))
+        n = nothing.shape[1]
+        own, term, nothing = (
+            each.sum(1) / size for each in (losses[:, :n], losses[:, n:], nothing)
+        )
+        return Losses(own, nothing, term, weight[part]) if held else Losses.plain(own, nothing)
 
     bound = bounds(experiments, adapter.parameters[0])
     project = first.at_distance == "project" or regularizations[0].ball
@@ -113,9 +115,9 @@ def finetune(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
-    size = sum(p[0].numel() for p in adapter.parameters)
+    numbers = sum(p[0].numel() for p in adapter.parameters)
     before = lora.effective(adapter)
-    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state):
+    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size):
         now = lora.effective(adapter)
         state.path = state.path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
@@ -128,6 +130,6 @@ def finetune(
             if (record.step - 1) % first.reg_every == 0:
                 state.term = record.term
             metrics["train/regularizer"] = state.term
-        derived = distance.derived(*travels, size)
+        derived = distance.derived(*travels, numbers)
         derived |= {"train/lr": record.lr, "distance/relative": travelled / weights}
         yield Moment(record.step, metrics, derived, record.alive, record.going)

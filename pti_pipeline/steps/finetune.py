@@ -44,6 +44,7 @@ from pti_pipeline.tracking.members import (
     metric_view,
     open_runs,
     stopped,
+    tell_micro_batches,
 )
 from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.system import watched
@@ -126,6 +127,7 @@ def run_finetunings(
             tuned = finetune(base, adapter, material, pivots, shared.trained, terms, state)
             moments = spread(tuned, shared, course.frozen)
             follow(runs, moments, "fine-tuning", shared, views, course, found.step)
+            tell_micro_batches(runs, state)
             for k, owner in stopped(shared, state, course):
                 keep(k, owner)
             if course.frozen and alone:

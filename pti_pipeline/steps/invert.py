@@ -34,6 +34,7 @@ from pti_pipeline.tracking.members import (
     metric_view,
     open_runs,
     stopped,
+    tell_micro_batches,
 )
 from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.weights import log_weights
@@ -101,6 +102,7 @@ def run_inversions(
         training = invert(base, material, vectors, shared.trained, state)
         moments = spread(training, shared, course.frozen)
         follow(runs, moments, "inverting", shared, views, course, found.step)
+        tell_micro_batches(runs, state)
         for k, owner in stopped(shared, state, course):
             keep(k, owner)
         if course.frozen and alone:

@@ -91,6 +91,13 @@ def ending_view(shared: Shared[Settings], state: State, keep: Callable[[int, int
     return View(frozenset(shared.ends), log)
 
 
+def tell_micro_batches(runs: Sequence[Run], state: State) -> None:
+    """Tag runs whose batches had to be taken in pieces: rounding differs from whole ones."""
+    if len(state.rows) > 2:
+        for run in runs:
+            run.set_tags({"pti.micro_batch": int(state.rows.diff().max())})
+
+
 def stopped(shared: Shared[Settings], state: State, course: Course) -> Iterator[tuple[int, int]]:
     """Experiments, with their trainings, whose end was not reached as all had been stopped."""
     for k, owner in enumerate(shared.owner):

@@ -234,10 +234,10 @@ def test_prior_preservation_learns_noise_on_samples_of_the_class(base, material,
 def test_equal_seeds_see_equal_rows_and_rows_are_laid_out_by_experiment(base, material, pivot):
     ground = ground_of(base, material, pivot)
     draw = REGULARIZERS["locality"](ground).rows
-    rows = gather([draw] * 3, [0, 1, 0], 5)
+    rows = gather([draw] * 3, [0, 1, 0], 5, slice(None))
     assert torch.equal(rows.noisy[:2], rows.noisy[4:])
     assert not torch.equal(rows.noisy[:2], rows.noisy[2:4])
-    both = beside(rows, gather([draw] * 3, [7, 8, 9], 5), 3)
+    both = beside(rows, gather([draw] * 3, [7, 8, 9], 5, slice(None)), 3)
     assert torch.equal(both.timesteps.unflatten(0, (3, 4))[:, :2].flatten(), rows.timesteps)
     assert torch.equal(both.noisy[2:4], draw(7, 5).noisy)
 

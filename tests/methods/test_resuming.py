@@ -9,7 +9,7 @@ from pti_pipeline.data import load_subject
 from pti_pipeline.holding import Ground
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot
-from pti_pipeline.regularizers import find
+from pti_pipeline.regularizers import find, regularize
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.state import State
 from pti_pipeline.tuning import finetune
@@ -54,6 +54,53 @@ def test_an_inversion_goes_on(base, material):
         return invert(base, material, start.clone(), runs, state), state
 
     check(training)
+
+
+def fits_only(rows, base, monkeypatch):
+    """Let the model run out of memory with more than some rows."""
+    predict = base.predict
+
+    def small(noisy, timesteps, states):
+        if len(noisy) > rows and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(noisy, timesteps, states)
+
+    monkeypatch.setattr(base, "predict", small)
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out")
+def test_trainings_in_micro_batches_are_those_of_whole_ones_and_go_on(
+    double_base, pictures, monkeypatch
+):
+    base, runs = double_base, [InvertSettings(0.01, STEPS, 4)]
+    material = prepare(base, load_subject(pictures, 16), ["<c>"])
+    start = base.initializer_row("cat").expand(1, 1, -1).double()
+    tunings = [FinetuneSettings(lr=0.01, steps=STEPS, batch_size=4, regularizer="locality")]
+    pivot = Pivot("<c>", "cat", start[0] + 0.01, start[0])
+
+    def inverting(state):
+        state = state or State.begin(1)
+        return invert(base, material, start.clone(), runs, state), state
+
+    def tuning(state):
+        state = state or State.begin(1)
+        for p, value in zip(adapter.parameters, fresh, strict=True):
+            p.data = value.clone()
+        return finetune(base, adapter, material, [pivot], tunings, terms, state), state
+
+    adapter = lora.attach(base.denoiser, 2, 2, TARGETS, [0])
+    fresh = [p.detach().clone() for p in adapter.parameters]
+    terms = regularize(base, adapter, material, [pivot], ["a photo of {}"], tunings[0])
+    for training, rows in ((inverting, 2), (tuning, 4)):
+        seen, whole = follow(*training(None))
+        with monkeypatch.context() as patch:
+            fits_only(rows, base, patch)
+            pieces, kept = follow(*training(None))
+            assert kept["rows"].tolist() == [0, 2, 4] and whole["rows"].tolist() == [0, 4]
+            for one, other in zip(seen, pieces, strict=True):
+                for name, value in one.items():
+                    torch.testing.assert_close(value, other[name], rtol=1e-6, atol=1e-8)
+            check(training)
 
 
 @pytest.mark.parametrize("regularizer", ["none", "locality"])

@@ -60,7 +60,7 @@ def test_clipping_is_torchs_for_each_experiment_apart():
 
 
 def quadratic(p, nothing=99.0):
-    return lambda step, part: Losses.plain(
+    return lambda step, part, rows: Losses.plain(
         (p[part] ** 2).sum(1), torch.full((len(p[part]),), nothing).to(p.dtype)
     )
 
@@ -88,8 +88,8 @@ def test_an_experiment_that_diverges_is_frozen_and_the_others_end_the_same(where
         after = []
         p = torch.linspace(1, 2, 12).reshape(3, 4)
 
-        def loss(step, part, p=p, ill=ill):
-            losses = quadratic(p)(step, part)
+        def loss(step, part, rows, p=p, ill=ill):
+            losses = quadratic(p)(step, part, rows)
             value, nothing = losses.own, losses.nothing
             if ill and step >= 7 and where == "loss":
                 value = value * torch.tensor([1, math.nan, 1])
@@ -122,7 +122,7 @@ def test_a_training_goes_on_bit_for_bit_from_its_tensors(step):
     """Of three experiments one diverges by patience, one was stopped, memory has run out."""
 
     def run(state, p, until):
-        def loss(at, part):
+        def loss(at, part, rows):
             if at == 3 and part.stop - part.start > 2:
                 raise torch.OutOfMemoryError("out of memory")
             nothing = torch.tensor([99.0, 0.01 if at else 99.0, 99.0])[part]
@@ -148,11 +148,11 @@ def test_memory_that_runs_out_halves_the_passes_and_loses_no_step():
     p, whole = torch.linspace(1, 2, 20).reshape(5, 4), torch.linspace(1, 2, 20).reshape(5, 4)
     lengths = []
 
-    def small(step, part):
+    def small(step, part, rows):
         if step >= 3 and part.stop - part.start > 2:
             raise torch.OutOfMemoryError("out of memory")
         lengths.append((step, part.stop - part.start))
-        return quadratic(p)(step, part)
+        return quadratic(p)(step, part, rows)
 
     lr = torch.full((5,), 0.01)
     records = list(optimise([p], small, lr, 6))
@@ -162,12 +162,38 @@ def test_memory_that_runs_out_halves_the_passes_and_loses_no_step():
     assert torch.equal(p, whole)
 
 
-def test_one_experiment_that_does_not_fit_is_told():
-    def big(step, part):
+def test_one_experiment_that_does_not_fit_is_taken_in_pieces_of_its_batch():
+    p, data = torch.linspace(1, 2, 8).reshape(2, 4), torch.linspace(-1, 1, 40).reshape(10, 4)
+    whole, taken = p.clone(), []
+
+    def loss(p, most):
+        def mean(step, part, rows):
+            if (part.stop - part.start) * (rows.stop - rows.start) > most:
+                raise torch.OutOfMemoryError("out of memory")
+            taken.append((part.start, rows.start, rows.stop))
+            away = (p[part, None] - data[rows]).square().sum((1, 2)) / 10
+            return Losses.plain(away, torch.full((len(away),), 99.0))
+
+        return mean
+
+    lr, state = torch.tensor([0.01, 0.1]), State.begin(2)
+    state.bind([p])
+    with pytest.warns(UserWarning, match="memory ran out: going on with micro-batches of 2"):
+        records = list(optimise([p], loss(p, 3), lr, 5, state=state, rows=10))
+    assert taken[-10:] == [(k, i, i + 2) for k in range(2) for i in range(0, 10, 2)]
+    assert state.rows.tolist() == [0, 2, 4, 6, 8, 10] and state.edges.tolist() == [0, 1, 2]
+    others = list(optimise([whole], loss(whole, 99), lr, 5, rows=10))
+    torch.testing.assert_close(p, whole, rtol=1e-6, atol=1e-6)
+    for one, other in zip(records, others, strict=True):
+        torch.testing.assert_close(one.loss, other.loss, rtol=1e-6, atol=1e-6)
+
+
+def test_one_row_that_does_not_fit_is_told():
+    def big(step, part, rows):
         raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(ResourceError, match="E601"):
-        next(optimise([torch.ones(2, 3)], big, torch.ones(2), 1))
+    with pytest.raises(ResourceError, match="E601"), pytest.warns(UserWarning, match="of 1"):
+        next(optimise([torch.ones(2, 3)], big, torch.ones(2), 1, rows=4))
 
 
 @pytest.fixture

@@ -94,13 +94,14 @@ def joint(
     start, ratio = vectors.clone(), TOKEN_LR / settings.lr
     move, last = torch.zeros_like(vectors), round(HALFWAY * settings.steps)
 
-    def loss(step: int, _: slice) -> Losses:
+    def loss(step: int, _: slice, rows: slice) -> Losses:
         now, seeds = start + ratio * move, [settings.seed]
-        return token_losses(base, material, now, seeds, settings.batch_size, step)
+        return token_losses(base, material, now, seeds, settings.batch_size, step, rows)
 
     kept = move.clone()
     lr, _ = rates([settings], move)
-    for record in optimise([move, *adapter.parameters], loss, lr, settings.steps):
+    size, parameters = settings.batch_size, [move, *adapter.parameters]
+    for record in optimise(parameters, loss, lr, settings.steps, rows=size):
         with torch.no_grad():
             if record.step <= last:
                 kept.copy_(move)
