@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from pti_pipeline.data import Subject
 from pti_pipeline.pictures import fit
 from pti_pipeline.randomness import generator
-from pti_pipeline.world.record import read_factors
+from pti_pipeline.world.record import FILE, read_factors
 from pti_pipeline.world.render import masks as masks_of
 from pti_pipeline.world.render import render
 from pti_pipeline.world.subjects import TWINS, twins
@@ -51,6 +52,16 @@ class Twins:
 
     pictures: Pictures
     masks: Tensor | None
+
+
+def ingredients(subject: Subject, images: Path) -> str:
+    """Digest of what twins are made from beside the pictures: masks, and what was rendered."""
+    digest = sha256("\n".join(subject.names).encode())
+    for mask in subject.masks:
+        digest.update(b"-" if mask is None else np.packbits(mask).tobytes())
+    record = images / FILE
+    digest.update(record.read_bytes() if record.is_file() else b"-")
+    return digest.hexdigest()
 
 
 def make_twins(subject: Subject, images: Path) -> Twins:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from pti_pipeline import __version__, checkpoint
 from pti_pipeline.checkpoint import Checkpoint
@@ -34,6 +35,9 @@ AUTO, NO = "auto", "no"
 
 Facts = Mapping[str, Any]
 """All that decides what a run gives, as JSON can say it."""
+
+_begun: dict[Path, FileLock] = {}
+"""Locks of attempts of this process whose runs are not open yet, by their files."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,22 @@ class Attempt:
         """Number of updates that are not done again."""
         return self.kept.step if self.kept else 0
 
+    def release(self) -> None:
+        """Let other processes look for the runs: now they tell that this is under way."""
+        path = _lock_of(fingerprint(self.facts[0]))
+        if lock := _begun.pop(path, None):
+            path.unlink(missing_ok=True)
+            lock.release()
+
     @property
     def earlier(self) -> list[Earlier | None]:
         """The runs, as what writes on them takes them."""
         return [Earlier(run, self.step) if run else None for run in self.runs]
 
 
-def attempt(facts: Sequence[Facts], resume: str = AUTO, nested: bool = False) -> Attempt:
+def attempt(
+    facts: Sequence[Facts], resume: str = AUTO, finished: bool = False, ours: bool = False
+) -> Attempt:
     """Find what an earlier attempt at some settings left.
 
     Parameters
@@ -117,8 +130,10 @@ def attempt(facts: Sequence[Facts], resume: str = AUTO, nested: bool = False) ->
         Settings of each run.
     resume : str
         ``"auto"``, ``"no"``, or the id of the one run to go on with.
-    nested : bool
-        Whether the runs belong to a sweep or study: then finished ones are not done again.
+    finished : bool
+        Whether what is finished is not done again: the parts of a sweep or study.
+    ours : bool
+        Whether nobody elsewhere can be at it: a pack of a sweep that this process works for.
 
     Raises
     ------
@@ -127,26 +142,53 @@ def attempt(facts: Sequence[Facts], resume: str = AUTO, nested: bool = False) ->
     LockedError
         If another process is at it.
     """
-    tidy()
-    given = tuple({**each, "version": __version__} for each in facts)
+    versions = {"version": __version__, "torch": torch.__version__}
+    given = tuple({**each, **versions} for each in facts)
     if resume == NO:
         return Attempt(given, (None,) * len(given))
+    _begin_alone(fingerprint(given[0]))
     if resume == AUTO:
-        runs = tuple(find_earlier(fingerprint(each), nested) for each in given)
+        runs = tuple(find_earlier(fingerprint(each), finished, ours) for each in given)
     else:
         runs = (_given(resume, given[0]),)
+    found = Attempt(given, runs, _kept(runs))
+    if found.finished:
+        found.release()
+    elif runs[0]:
+        step = f" at step {found.step}" if found.kept else ""
+        print(f"Going on with run {runs[0].id}{step}", file=sys.stderr)
+    return found
+
+
+def _begin_alone(key: str) -> None:
+    """Be the only process here that looks for runs with some settings, until they are open."""
+    if (path := _lock_of(key)) in _begun:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0.5, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        what = "another process begins with these very settings at this moment"
+        raise LockedError("E701", what, "wait for its end") from None
+    _begun[path] = lock
+
+
+def _lock_of(key: str) -> Path:
+    return local_folder(store_uri(), "attempts") / f"{key}.lock"
+
+
+def _kept(runs: Sequence[Found | None]) -> Checkpoint | None:
+    """What these very runs kept last; one of others is of no use to anybody."""
     if runs[0] is None:
-        return Attempt(given, runs)
+        return None
     kept = checkpoint.newest(place(runs[0].id))
     if kept and kept.facts["runs"] != [run and run.id for run in runs]:
-        kept = None
+        shutil.rmtree(place(runs[0].id), ignore_errors=True)
+        return None
     if kept:
         torch.set_num_threads(kept.facts["threads"])  # others would round otherwise
-    found = Attempt(given, runs, kept)
-    if not found.finished:
-        what = f"Going on with run {runs[0].id}" + (f" at step {kept.step}" if kept else "")
-        print(what if nested else f"{what}; --resume=no makes another", file=sys.stderr)
-    return found
+    return kept
 
 
 def place(run_id: str) -> Path:

@@ -23,7 +23,7 @@ from pti_pipeline.pivot import load_pivot
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
-from pti_pipeline.steps.attempts import attempt
+from pti_pipeline.steps.attempts import AUTO, NO, attempt
 from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.dataset import log_dataset
@@ -94,7 +94,7 @@ def evaluate(
         **readers,
     }
     own = {"step": "evaluate", "study": study, **params, **more, **about}
-    attempted = attempt([own], nested=bool(study))
+    attempted = attempt([own], AUTO if study else NO, finished=True)  # alone it keeps nothing
     if attempted.finished:
         return attempted.finished[0]
     known = kept(study, params, about)
@@ -103,6 +103,7 @@ def evaluate(
     tags |= attempted.tags[0]
     name, words, earlier = f"evaluate {target.name}", {**params, **more}, attempted.earlier[0]
     with open_run(name, words, tags, earlier=earlier) as run:
+        attempted.release()
         log_dataset([run], kit.subject, images)
 
         def log(found: Found) -> None:
@@ -113,8 +114,8 @@ def evaluate(
             metrics, missing = compare(meter, known[found.id], references)
             cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
             words = {EVALUATION: run.id, **cleared, **readers, **missing}
-            run.add_to(found, _travelled(found) | metrics, words)
             run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
+            run.add_to(found, _travelled(found) | metrics, words)  # last: it tells that all is done
 
         for found in passed_over:
             run.add_to(found, {}, {"pti.unsampled": UNSAMPLED})

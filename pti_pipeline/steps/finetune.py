@@ -84,7 +84,7 @@ def run_finetunings(
     """
     same, own = facts(ready, watch, within), [ready.inversions[e.pivot].id for e in experiments]
     each = [{**same, **asdict(e), "pivot": id} for e, id in zip(experiments, own, strict=True)]
-    found = attempt(each, resume, within.nested)
+    found = attempt(each, resume, within.nested, bool(within.sweep))
     if found.finished:
         return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)

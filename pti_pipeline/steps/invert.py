@@ -68,7 +68,9 @@ def run_inversions(
         If a single experiment diverged; in a sweep, the others go on.
     """
     same = facts(ready, watch, within)
-    found = attempt([{**same, **asdict(e)} for e in experiments], resume, within.nested)
+    found = attempt(
+        [{**same, **asdict(e)} for e in experiments], resume, within.nested, bool(within.sweep)
+    )
     if found.finished:
         return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)

@@ -17,6 +17,7 @@ from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, Watch
 from pti_pipeline.steps.attempts import Facts, Within
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.tracking.find import Found
+from pti_pipeline.twins import ingredients
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -
         "device": ready.base.device.type,
         "precision": ready.where.precision,
         "pictures": ready.subject.fingerprint,
+        "twins": ingredients(ready.subject, ready.images),
         **asdict(watch),
         **asdict(within),
     }

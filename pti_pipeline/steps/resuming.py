@@ -41,6 +41,7 @@ def restore(found: Attempt, experiments: int, device: torch.device) -> tuple[Sta
 
 def begin(found: Attempt, runs: Sequence[Run]) -> None:
     """Remember, before the first step, what is being attempted, for whoever has to go on."""
+    found.release()
     if found.kept is None:
         _save(found, runs, Course({}, {}), None)
 

@@ -24,6 +24,7 @@ from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.views import write_views
+from pti_pipeline.values import parse_learning_rates
 
 CANDIDATE = "candidate"
 """Alias of what had to be forced into the registry."""
@@ -100,12 +101,11 @@ def register(plan: Plan, study: str, chosen: str) -> Found:
     """
     refused = refusal(find_candidate(chosen)) is not None
     alias, force = (CANDIDATE, "yes") if refused else (plan.alias, "no")
-    done = [r for r in find_runs(study=study, step="register") if r.status == "FINISHED"]
-    if not done:
+    wanted = {"study": study, "step": "register", "registered": chosen}
+    if not any(run.status == "FINISHED" for run in find_runs(**wanted)):
         own = {"run": chosen, "name": plan.name, "alias": alias, "force": force}
         _step("register", study, own)
-        done = find_runs(study=study, step="register")
-    return done[-1]
+    return [run for run in find_runs(**wanted) if run.status == "FINISHED"][-1]
 
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
@@ -123,7 +123,7 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
         "ray_address": plan.ray_address,
     }
     _step("sweep", study, {"stage": stage, **place, **training, **own})
-    sweep = _swept(study, stage, str(own.get("regularizer", "none")))
+    sweep = _swept(study, stage, own)
     samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
     _step("evaluate", study, {"run": sweep.id, **place, **samples})
     if "pti.choice" not in sweep.tags:
@@ -132,10 +132,16 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
     return Stage(sweep, get_run(sweep.tags["pti.choice"]))
 
 
-def _swept(study: str, stage: str, regularizer: str) -> Found:
-    """Find the study's sweep of a stage with a regularizer."""
+def _swept(study: str, stage: str, own: Mapping[str, object]) -> Found:
+    """Find the study's sweep of a stage at some learning rates, with a regularizer."""
+
+    def axes(regularizer: object, rates: object) -> tuple[str, tuple[float, ...]]:
+        return str(regularizer), parse_learning_rates(str(rates))
+
+    wanted = axes(own.get("regularizer", "none"), own["lrs"])
     found = find_runs(study=study, step="sweep", stage=stage)
-    return [s for s in found if s.params.get("regularizer", "none") == regularizer][-1]
+    known = [axes(s.params.get("regularizer", "none"), s.params["lrs"]) for s in found]
+    return [s for s, each in zip(found, known, strict=True) if each == wanted][-1]
 
 
 def _facts(plan: Plan, ready: Inversion) -> Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -29,8 +29,8 @@ from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.views import write_views
 from pti_pipeline.values import shown
 
-PACKS = "pti.packs"
-"""Tag of a sweep: into how many packs it was split, which is part of how it rounds."""
+WORKERS = "pti.workers"
+"""Tag of a sweep: for how many workers it was split into packs, which is part of how it rounds."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,20 @@ def sweep(whole: Pack, executor: Executor, resume: str = AUTO) -> str:
     DivergedError
         If every experiment diverged.
     """
-    packs = len(split(whole.experiments, workers()))
-    with hired(0 if executor.name == "ray" else packs) as waiting:
+    parts = split(whole.experiments, wide := workers())
+    with hired(0 if executor.name == "ray" else len(parts)) as waiting:
         ready = _prepared(whole)
         within = Within(whole.study, varied=whole.varied)
-        experiments = [asdict(e) for e in whole.experiments]
+        experiments = [{**asdict(e), **_resolved(ready, e)} for e in whole.experiments]
         every = {**facts(ready, whole.watch, within), "step": "sweep", "experiments": experiments}
         found = attempt([every], resume, within.nested)
         if found.finished:
             return found.finished[0]
-        (before,) = found.runs
-        packs = int(before.tags.get(PACKS, packs)) if before else packs
+        if before := found.runs[0]:
+            parts = split(whole.experiments, wide := int(before.tags.get(WORKERS, wide)))
         whole = replace(whole, subject={**whole.subject, "images": str(ready.images.resolve())})
-        run = _run(whole, ready.subject, split(whole.experiments, packs), executor, waiting, found)
+        tags = {WORKERS: str(wide), **found.tags[0]}
+        run = _run(whole, ready.subject, parts, executor, waiting, found, tags)
     write_views()
     return run
 
@@ -88,14 +89,9 @@ def _run(
     executor: Executor,
     waiting: list[Worker],
     found: Attempt,
+    marks: Mapping[str, str],
 ) -> str:
-    tags = {
-        "pti.step": "sweep",
-        "pti.stage": whole.stage,
-        "pti.study": whole.study,
-        PACKS: len(parts),
-        **found.tags[0],
-    }
+    tags = {"pti.step": "sweep", "pti.stage": whole.stage, "pti.study": whole.study, **marks}
     params = {**asdict(whole.where), **whole.subject, **_axes(whole.experiments, whole.varied)}
     held = str(params.get("regularizer", "none"))
     name = f"sweep {whole.stage}" if held == "none" else f"sweep {whole.stage} {held}"
@@ -117,6 +113,13 @@ def _run(
                 "E901", "every experiment of the sweep diverged", "use smaller learning rates"
             )
         return run.id
+
+
+def _resolved(ready: Inversion | Finetuning, settings: TrainSettings) -> dict[str, str]:
+    """Run id of the pivot that an experiment names, maybe by a sweep that chose one."""
+    if isinstance(ready, Inversion) or not isinstance(settings, FinetuneSettings):
+        return {}
+    return {"pivot": ready.inversions[settings.pivot].id}
 
 
 def _prepared(whole: Pack) -> Inversion | Finetuning:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from mlflow import MlflowClient
+from mlflow.entities import RunTag
 
 from pti_pipeline.tracking.find import Found, find_runs
 from pti_pipeline.tracking.image_grid import pictures
@@ -52,16 +53,17 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     return sha256(text.encode()).hexdigest()[:32]
 
 
-def find_earlier(key: str, nested: bool = False) -> Found | None:
-    """Find the last run with these settings that was interrupted; None if there is none.
+def find_earlier(key: str, finished: bool = False, ours: bool = False) -> Found | None:
+    """Find the last run with these settings, if it was interrupted; None if there is none.
 
     Parameters
     ----------
     key : str
         Their :func:`fingerprint`.
-    nested : bool
-        Whether they are of a part of something that this process works for: then a finished run
-        will do as well.
+    finished : bool
+        Whether one that is finished will do as well.
+    ours : bool
+        Whether it is a part of what this process works for: see :func:`unfinished`.
 
     Raises
     ------
@@ -69,16 +71,18 @@ def find_earlier(key: str, nested: bool = False) -> Found | None:
         If a process is at it.
     """
     for run in reversed(find_runs(settings=key)):
-        if unfinished(run, nested) or (nested and run.status == "FINISHED"):
+        if run.status == "FINISHED":
+            return run if finished else None
+        if unfinished(run, ours):
             return run
     return None
 
 
-def unfinished(run: Found, nested: bool = False) -> bool:
+def unfinished(run: Found, ours: bool = False) -> bool:
     """Whether a run was interrupted, so that going on with it makes sense.
 
-    Of a part of something, it is only asked who is at it on this machine: on others nobody is
-    without knowledge of the whole, which is this process's.
+    Of a part of what this process works for, such as a sweep's pack, only processes here are asked
+    for: those elsewhere are gone, or this one would not have been given it.
 
     Raises
     ------
@@ -86,25 +90,31 @@ def unfinished(run: Found, nested: bool = False) -> bool:
         If a process is at it.
     """
     if run.status == "RUNNING":
-        check_dead(run, here=nested)
+        check_dead(run, here=ours)
     return run.status != "FINISHED" and run.tags.get(LOST[0]) not in DIVERGED
 
 
-def revive(client: MlflowClient, box: Outbox, earlier: Earlier) -> Logged:
+def revive(client: MlflowClient, box: Outbox, earlier: Earlier, tags: Mapping[str, str]) -> Logged:
     """Send what was left of a run that goes on, make it RUNNING again, and say what it has.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    box : Outbox
+        The run's, which this process has.
+    earlier : Earlier
+    tags : mapping
+        What may be another than before: where pictures are, who writes it.
 
     Raises
     ------
     StoreError
-        If the store does not answer.
+        If the store does not answer; the run is then as it was.
     """
     with answering():
         deliver(client, box)
+        box.restart()
         run = client.get_run(box.run_id)
-        for tag in LOST:
-            if tag in run.data.tags:
-                client.delete_tag(box.run_id, tag)
-        client.update_run(box.run_id, status="RUNNING")
         points = {
             (key, point.step)
             for key in run.data.metrics
@@ -113,4 +123,9 @@ def revive(client: MlflowClient, box: Outbox, earlier: Earlier) -> Logged:
             if point.step > earlier.step
         }
         drawn = {(each.key, each.step) for each in pictures(client, box.run_id)}
+        for tag in LOST:
+            if tag in run.data.tags:
+                client.delete_tag(box.run_id, tag)
+        client.log_batch(box.run_id, tags=[RunTag(*word) for word in tags.items()])
+        client.update_run(box.run_id, status="RUNNING")
     return Logged(frozenset(points), frozenset(drawn))

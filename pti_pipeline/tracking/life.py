@@ -7,13 +7,15 @@ import time
 
 from pti_pipeline.errors import LockedError
 from pti_pipeline.tracking.find import Found
-from pti_pipeline.tracking.outbox import outbox_root, user
+from pti_pipeline.tracking.outbox import outbox_root, place_id, user
 from pti_pipeline.tracking.store import store_uri
 
 HEARTBEAT = "pti.heartbeat"
 """Tag of a run: when its process showed last that it lives, in whole seconds since 1970."""
 HOST = "pti.host"
-"""Tag of a run: the machine that it was begun on."""
+"""Tag of a run: name of the machine that writes it."""
+PLACE = "pti.place"
+"""Tag of a run: where its outbox is, see :func:`pti_pipeline.tracking.outbox.place_id`."""
 DEAD = 300
 """Seconds without a sign of life after which a run's process counts as dead."""
 
@@ -24,8 +26,14 @@ def heartbeat() -> dict[str, str]:
 
 
 def birth() -> dict[str, str]:
-    """Tags of a run that begins now, on this machine."""
-    return {HOST: socket.gethostname(), **heartbeat()}
+    """Tags of a run that begins now, or goes on, written from here."""
+    place = place_id(outbox_root(store_uri()))
+    return {HOST: socket.gethostname(), PLACE: place, **heartbeat()}
+
+
+def is_ours(run: Found) -> bool:
+    """Whether a run was last written from here."""
+    return run.tags.get(PLACE) == place_id(outbox_root(store_uri()))
 
 
 def silent(run: Found) -> bool:
@@ -35,18 +43,17 @@ def silent(run: Found) -> bool:
 
 
 def check_dead(run: Found, here: bool = False) -> None:
-    """See that nobody writes a run that counts as running; if ``here``, nobody on this machine.
+    """See that nobody writes a run that counts as running; if ``here``, nobody with our outboxes.
 
-    A process of this machine has its outbox; one of another shows signs of life.
+    Who writes from here has the run's outbox; who writes from elsewhere shows signs of life.
 
     Raises
     ------
     LockedError
     """
     who = user(outbox_root(store_uri()), run.id)
-    host = run.tags.get(HOST, "another machine")
-    if not (who or here or host == socket.gethostname() or silent(run)):
-        who = f"a process on {host}"
+    if not (who or here or is_ours(run) or silent(run)):
+        who = f"a process on {run.tags.get(HOST, 'another machine')}"
     if who:
         what = f"run {run.id}, which has these very settings, is being written by {who}"
-        raise LockedError("E701", what, "wait for its end, or have another run with --resume=no")
+        raise LockedError("E701", what, f"wait for its end; if it died, for {DEAD // 60} minutes")

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.tracking.find import Found, get_run, open_ones
-from pti_pipeline.tracking.life import silent
+from pti_pipeline.tracking.life import PLACE, is_ours, silent
 from pti_pipeline.tracking.outbox import Outbox, left_ones, outbox_root, take
 from pti_pipeline.tracking.sending import LOST, deliver
 from pti_pipeline.tracking.store import answering, connect, store_uri
@@ -84,8 +84,14 @@ def end_lost(runs: Iterable[Found]) -> list[str]:
 
 
 def _clear(client: MlflowClient, box: Outbox) -> Synced:
-    """Send all of an outbox, once more what was refused, and end its run if that was left open."""
+    """Send all of an outbox, once more what was refused, and end its run if that was left open.
+
+    If the run goes on elsewhere, what was left of it here is done again there: it is let go.
+    """
     try:
+        if _is_elsewhere(box.run_id):
+            box.restart()
+            return Synced()
         box.retry()
         entries = sum(1 for _ in box.waiting())
         deliver(client, box)
@@ -93,6 +99,14 @@ def _clear(client: MlflowClient, box: Outbox) -> Synced:
     finally:
         box.close()
     return Synced(entries, () if ended else _end(client, box.run_id), refused)
+
+
+def _is_elsewhere(run_id: str) -> bool:
+    try:
+        run = get_run(run_id)
+    except UsageError:  # it was deleted
+        return False
+    return PLACE in run.tags and not is_ours(run)
 
 
 def _end(client: MlflowClient, run_id: str) -> tuple[str, ...]:

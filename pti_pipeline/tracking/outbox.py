@@ -120,6 +120,11 @@ class Outbox:
             self.put(entry["kind"], entry["value"], entry["to"])
         self._refused.unlink(missing_ok=True)
 
+    def restart(self) -> None:
+        """Forget what was sent: a run that goes on has not ended."""
+        self._journal.write_bytes(b"")
+        self.sent(0)
+
     @property
     def ends(self) -> bool:
         """Whether its run was ended by the process that wrote it."""
@@ -150,6 +155,24 @@ def outbox_root(uri: str) -> Path:
     return local_folder(uri, "outbox")
 
 
+def place_id(root: Path) -> str:
+    """Name a folder of outboxes, whatever others call its machine: made once, 32 letters.
+
+    Only of runs that were written from here do its locks tell whether someone writes them.
+    """
+    path = root / "place"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_name(uuid4().hex)
+            fresh.write_text(fresh.name, "utf-8")
+            os.replace(fresh, path)
+        return path.read_text("utf-8")
+    except OSError as error:
+        what = f"what is logged can't be kept on disk ({error})"
+        raise ResourceError("E605", what, "free some space there, or make it writable") from error
+
+
 def left_ones(root: Path) -> list[str]:
     """Run ids that have outboxes, be they in use or left by processes that died."""
     found = [path.parent.name for path in sorted(root.glob("*/journal.jsonl"))]
@@ -176,7 +199,7 @@ def take(root: Path, run_id: str) -> Outbox | None:
 
 def _locked(folder: Path) -> FileLock:
     """Make an outbox's folder, and be the one who has it."""
-    lock = FileLock(folder / "lock", timeout=0.5, thread_local=False)  # others may look who has it
+    lock = FileLock(folder / "lock", timeout=0.8, thread_local=False)  # others may look who has it
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -200,7 +223,7 @@ def user(root: Path, run_id: str) -> str:
     if not (folder / "lock").is_file():
         return ""
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(folder / "lock", timeout=0.5):  # who only looks, as we do, is soon gone
             return ""
     except Timeout:
         return _owner(folder)

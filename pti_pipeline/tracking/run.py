@@ -72,8 +72,8 @@ class Run:
         They are those of its weights too.
         """
         step, model = int(other.params.get("steps", 0)), other.tags.get(MODEL)
-        self._put("metrics", [[*row, model] for row in _rows(metrics, step)], other.id)
-        self._put("tags", _words(tags), other.id)
+        rows = [[*row, model] for row in _rows(metrics, step)]
+        self._put("addition", {"metrics": rows, "tags": _words(tags)}, other.id)
 
     def log_dataset(self, dataset: Mapping[str, str]) -> None:
         """Say what the run learned from, in the words of MLflow's ``Dataset``."""

@@ -81,7 +81,7 @@ def opened(
         client = connect()  # not to be interrupted either: that leaves SQLite locked
         run_id = earlier.run.id if earlier else _take(client, name, tags, own)
         box = _outbox(client, run_id)
-        logged = _go_on(client, box, earlier, own) if earlier else NOTHING
+        logged = _go_on(client, box, earlier, tags, own) if earlier else NOTHING
         post = sender().open(box, client)
         run = Run(post, logged)
         try:
@@ -153,7 +153,7 @@ def _left(box: Outbox, done: bool) -> list[StoreError]:
 
 def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool) -> str:
     """Make a run, or take the one that ``mlflow run`` made for this process."""
-    words = {key: str(value) for key, value in tags.items() if value not in ("", None)} | birth()
+    words = _said(tags)
     given = os.environ.pop("MLFLOW_RUN_ID", None) if own else None
     with answering():
         if given:
@@ -164,10 +164,17 @@ def _take(client: MlflowClient, name: str, tags: Mapping[str, object], own: bool
         return str(client.create_run(place, run_name=name, tags=_source() | words).info.run_id)
 
 
-def _go_on(client: MlflowClient, box: Outbox, earlier: Earlier, own: bool) -> Logged:
+def _said(tags: Mapping[str, object]) -> dict[str, str]:
+    """Tags that say something, with those of who writes the run."""
+    return {key: str(value) for key, value in tags.items() if value not in ("", None)} | birth()
+
+
+def _go_on(
+    client: MlflowClient, box: Outbox, earlier: Earlier, tags: Mapping[str, object], own: bool
+) -> Logged:
     """Write on an earlier run; the one that ``mlflow run`` made for this process says so."""
     try:
-        logged = revive(client, box, earlier)
+        logged = revive(client, box, earlier, _said(tags))
         if given := os.environ.pop("MLFLOW_RUN_ID", None) if own else None:
             words = {"mlflow.runName": f"goes on: {earlier.run.name}", CONTINUES: earlier.run.id}
             with answering():

@@ -71,10 +71,10 @@ def _send(client: MlflowClient, entry: Entry, box: Outbox) -> None:
             return
         if not _final(error):
             raise
-        halves = _halves(entry["value"]) if entry["kind"] in MANY else []
-        for half in halves:
-            _send(client, {**entry, "value": half}, box)
-        if not halves:
+        parts = _parts(entry)
+        for part in parts:
+            _send(client, part, box)
+        if not parts:
             box.refuse(entry, (str(error).splitlines() or [repr(error)])[0])
 
 
@@ -89,6 +89,15 @@ def _final(error: Exception) -> bool:
 def _reached(error: MlflowException) -> bool:
     """Whether it was the store itself that would not."""
     return error.error_code in (*FINAL, "BAD_REQUEST")
+
+
+def _parts(entry: Entry) -> list[Entry]:
+    """What can be sent apart of an entry; nothing of a single value."""
+    value = entry["value"]
+    if entry["kind"] == "addition":
+        return [{**entry, "kind": kind, "value": value[kind]} for kind in value]
+    halves = _halves(value) if entry["kind"] in MANY else []
+    return [{**entry, "value": half} for half in halves]
 
 
 def _halves(value: Any) -> list[Any]:
@@ -118,6 +127,13 @@ def _joined(waiting: Iterable[tuple[Entry, int]]) -> Iterator[tuple[Entry, int]]
 
 def _metrics(client: MlflowClient, run_id: str, rows: Any, box: Outbox) -> None:
     client.log_batch(run_id, metrics=[Metric(*row) for row in rows], synchronous=True)
+
+
+def _addition(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Outbox) -> None:
+    """Log numbers and tags of another run at once: by the tags one knows that it has the rest."""
+    metrics = [Metric(*row) for row in value["metrics"]]
+    tags = [RunTag(*item) for item in value["tags"].items()]
+    client.log_batch(run_id, metrics=metrics, tags=tags, synchronous=True)
 
 
 def _params(client: MlflowClient, run_id: str, values: Mapping[str, str], box: Outbox) -> None:
@@ -192,7 +208,8 @@ def _model(client: MlflowClient, run_id: str, value: Mapping[str, Any], box: Out
             model_type=value["kind"],
         )
     )
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, value["step"])])
+    if model.model_id not in {each.model_id for each in run.outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, value["step"])])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     client.set_tag(run_id, MODEL, model.model_id)
 
@@ -202,6 +219,7 @@ def _unknown(client: MlflowClient, run_id: str, value: Any, box: Outbox) -> None
 
 
 SENDERS: Mapping[str, Callable[[MlflowClient, str, Any, Outbox], None]] = {
+    "addition": _addition,
     "metrics": _metrics,
     "params": _params,
     "tags": _tags,

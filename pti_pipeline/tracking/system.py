@@ -22,7 +22,7 @@ def watched(run: Run) -> Iterator[None]:
     if switch.is_set() and not switch.get():
         yield
         return
-    monitor = SystemMetricsMonitor(run.id)
+    monitor = SystemMetricsMonitor(run.id, resume_logging=True)  # if it goes on
     monitor.start()
     try:
         yield

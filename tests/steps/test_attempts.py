@@ -1,5 +1,9 @@
 """What was interrupted goes on in its own runs; what was not, or is another thing, does not."""
 
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -22,9 +26,11 @@ from pti_pipeline.studies import sweep as sweeps
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.studies.sweep import Executor, sweep
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
-from pti_pipeline.tracking.life import DEAD, HEARTBEAT, HOST
+from pti_pipeline.tracking.life import DEAD, HEARTBEAT, HOST, PLACE, silent
+from pti_pipeline.tracking.lost import sync
+from pti_pipeline.tracking.outbox import Outbox, left_ones, outbox_root
 from pti_pipeline.tracking.runs import CONTINUES, open_run
-from pti_pipeline.tracking.store import connect
+from pti_pipeline.tracking.store import connect, store_uri
 
 PIVOT, LORA = "pivot/learned_embeds.safetensors", "lora/pytorch_lora_weights.safetensors"
 SETTINGS = InvertSettings(0.01, steps=120, batch_size=2)
@@ -76,7 +82,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(ready, monkeypatch, t
     assert "Going on" not in capsys.readouterr().err
     again = invert(ready)
     assert again == killed.id
-    assert f"Going on with run {again} at step 100; --resume=no" in capsys.readouterr().err
+    assert f"Going on with run {again} at step 100\n" in capsys.readouterr().err
     whole = invert(ready, "no")
     assert whole != again and get_run(again).status == get_run(whole).status == "FINISHED"
     assert logged(again) == logged(whole) and len(logged(again)["train/loss"]) == 120
@@ -114,7 +120,7 @@ def test_other_settings_pictures_or_base_are_told(
     folder.mkdir()
     Image.new("RGB", (20, 20)).save(folder / "a.png")
     where = ready.where
-    with pytest.raises(UsageError, match=r"E282.*other pictures: \w+ there, \w+ here\. Hint"):
+    with pytest.raises(UsageError, match=r"E282.*other pictures: \w+ there, \w+ here"):
         invert(prepare_inversion(where, folder, "<c>", "cat"), killed.id)
     based = replace(where, base=str(tiny_epsilon_folder))
     with pytest.raises(UsageError, match=r"E282.*other base model: \w+ there, \w+ here\. Hint"):
@@ -123,23 +129,120 @@ def test_other_settings_pictures_or_base_are_told(
     assert invert(ready, killed.id) == killed.id
 
 
-def test_a_run_that_is_being_written_is_left_alone(ready):
-    facts = {"step": "x"}
-    tags = Attempt(({**facts, "version": attempts.__version__},), (None,)).tags[0]
-    with open_run("r", {}, {"pti.step": "x", **tags}) as run:
-        with pytest.raises(LockedError, match=r"E701.*written by process \d+ on \S+\. .*resume=no"):
-            attempts.attempt([facts])
-        assert attempts.attempt([facts], "no").runs == (None,)
-        client = connect()
-        elsewhere = client.create_run(
-            get_run(run.id) and client.get_run(run.id).info.experiment_id,
-            tags={**tags, HOST: "elsewhere", HEARTBEAT: str(int(time.time()))},
-        )
-    with pytest.raises(LockedError, match=r"E701.*a process on elsewhere"):
-        attempts.attempt([facts])
-    assert attempts.attempt([facts], nested=True).runs[0].id == elsewhere.info.run_id
-    client.set_tag(elsewhere.info.run_id, HEARTBEAT, str(int(time.time()) - DEAD - 1))
-    assert attempts.attempt([facts]).runs[0].id == elsewhere.info.run_id
+FACTS = {"step": "x"}
+
+
+def tags_of(facts):
+    whole = {**facts, "version": attempts.__version__, "torch": torch.__version__}
+    return Attempt((whole,), (None,)).tags[0]
+
+
+def test_a_run_that_is_being_written_here_is_left_alone(ready):
+    with open_run("r", {}, {"pti.step": "x", **tags_of(FACTS)}):
+        with pytest.raises(LockedError, match=r"E701.*written by process \d+ on \S+\. Hint: wait"):
+            attempts.attempt([FACTS])
+        with pytest.raises(LockedError, match="E701"):
+            attempts.attempt([FACTS], ours=True)
+        assert attempts.attempt([FACTS], "no").runs == (None,)
+
+
+def test_a_run_that_is_written_elsewhere_is_left_alone_as_long_as_it_lives(ready):
+    """Also on a machine of this name: it may be another user's, or a container's."""
+    client = connect()
+    beat, host = {HEARTBEAT: str(int(time.time()))}, {HOST: socket.gethostname(), PLACE: "other"}
+    with open_run("r", {}, {"pti.step": "x"}) as run:
+        place = client.get_run(run.id).info.experiment_id
+    elsewhere = client.create_run(place, tags={**tags_of(FACTS), **host, **beat}).info.run_id
+    with pytest.raises(LockedError, match=r"E701.*a process on \S+\. Hint: wait"):
+        attempts.attempt([FACTS])
+    assert attempts.attempt([FACTS], ours=True).runs[0].id == elsewhere
+    client.set_tag(elsewhere, HEARTBEAT, str(int(time.time()) - DEAD - 1))
+    found = attempts.attempt([FACTS])
+    assert found.runs[0].id == elsewhere
+    with open_run("r", {}, found.tags[0], earlier=found.earlier[0]) as run:
+        tags = get_run(run.id).tags  # from now on it is ours
+        assert tags[PLACE] != "other" and not silent(get_run(run.id))
+
+
+BEGINS = """
+import sys, time
+from pti_pipeline.steps.attempts import attempt
+attempt([{"step": "x"}])
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def test_of_two_that_begin_at_once_one_is_told(ready):
+    with subprocess.Popen([sys.executable, "-c", BEGINS], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        with pytest.raises(LockedError, match=r"E701.*begins with these very settings"):
+            attempts.attempt([FACTS])
+        process.kill()
+    attempts.attempt([FACTS]).release()
+
+
+def test_what_was_left_of_a_run_that_goes_on_elsewhere_is_let_go(ready, monkeypatch):
+    with interrupted(50, monkeypatch):
+        invert(ready)
+    (run,) = find_runs(step="invert")
+    box = Outbox(outbox_root(store_uri()), run.id)  # as if the store had been away at the end
+    box.put("metrics", [["train/loss", 1.0, 1, 50]])
+    box.put("end", {"status": "KILLED", "time": 1})
+    box.close()
+    connect().set_tag(run.id, PLACE, "other")
+    connect().update_run(run.id, status="RUNNING")
+    assert sync().entries == 0
+    assert get_run(run.id).status == "RUNNING" and len(logged(run.id)["train/loss"]) == 50
+    assert not left_ones(outbox_root(store_uri()))
+
+
+def test_the_thread_count_is_that_of_the_checkpoint(ready, monkeypatch):
+    with interrupted(50, monkeypatch):
+        invert(ready)
+    (killed,) = find_runs(step="invert")
+    kept = checkpoint.newest(place(killed.id))
+    assert kept.facts["threads"] == 1
+    checkpoint.save(place(killed.id), 50, kept.tensors, {**kept.facts, "threads": 2})
+    invert(ready)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("at_distance", ["stop", "project"])
+def test_a_training_with_a_bound_goes_on_to_the_same_place(ready, monkeypatch, at_distance):
+    free = MlflowClient().get_metric_history(invert(ready), "distance/delta_norm")
+    bound = next(m.value for m in free if m.step == 80)
+    settings = replace(SETTINGS, until_distance=bound, at_distance=at_distance, stop_at_leak=True)
+    with interrupted(50, monkeypatch):
+        invert(ready, settings=settings)
+    again, whole = invert(ready, settings=settings), invert(ready, "no", settings)
+    assert logged(again) == logged(whole) and len(find_runs(step="invert")) == 3
+    ends = [get_run(run).tags.get("pti.stopped_step") for run in (again, whole)]
+    assert ends == (["80"] * 2 if at_distance == "stop" else [None] * 2)
+
+
+def test_other_masks_are_other_settings(ready, monkeypatch, tmp_path):
+    with interrupted(50, monkeypatch):
+        invert(ready)
+    (killed,) = find_runs(step="invert")
+    folder = tmp_path / "masked"
+    shutil.copytree(ready.images, folder)
+    for path in [*folder.glob("?.png")]:
+        mask = Image.open(path).convert("L").point(lambda v: 255 if v > 99 else 0)
+        mask.save(path.with_name(f"{path.stem}-mask.png"))
+    masked = prepare_inversion(ready.where, folder, "<c>", "cat")
+    assert masked.subject.fingerprint == ready.subject.fingerprint
+    with pytest.raises(UsageError, match=r"E282.*other twins: \w+ there, \w+ here\. Hint"):
+        invert(masked, killed.id)
+
+
+def test_pictures_may_move_meanwhile(ready, monkeypatch, tmp_path):
+    with interrupted(50, monkeypatch):
+        invert(ready)
+    moved = shutil.copytree(ready.images, tmp_path / "moved")
+    again = invert(prepare_inversion(ready.where, moved, "<c>", "cat"))
+    (run,) = find_runs(step="invert")
+    assert run.id == again and run.tags["pti.images"] == str(moved)
 
 
 def test_a_curve_goes_on_with_what_has_ended_and_what_has_diverged(ready, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import find_runs
@@ -34,7 +35,9 @@ def test_each_command_has_the_environment_of_its_moment(store, capfd, monkeypatc
     assert (store / "other.db").is_file()
 
 
-def test_a_study_that_is_stopped_leaves_no_run_and_no_process(store):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_study_that_is_stopped_leaves_no_process(store, how):
+    """Killed, it can't end its own run, but its steps end theirs."""
     words = ["main", f"--images={IMAGES}", "--steps=1000000", "--sample-every=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pti_pipeline", *words],
@@ -47,10 +50,11 @@ def test_a_study_that_is_stopped_leaves_no_run_and_no_process(store):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.5)
         family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(how)
         assert process.wait(60) != 0
     finally:
         process.kill()
     _, left = psutil.wait_procs(family, timeout=30)
     assert not left
-    assert {run.status for run in find_runs()} == {"KILLED"}
+    ended = find_runs() if how == signal.SIGTERM else find_runs(step="invert")
+    assert {run.status for run in ended} == {"KILLED"}

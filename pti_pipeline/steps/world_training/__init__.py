@@ -92,6 +92,7 @@ def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
     found = attempt([{"step": "world-train", **params}])
     tags = {"pti.step": "world-train", **found.tags[0]}
     with open_run("train the world", params, tags, earlier=found.earlier[0]) as run:
+        found.release()
         for part, moments in groupby(training, lambda p: p.part):
             with tqdm(desc=part, mininterval=2) as bar:
                 for p in moments:
@@ -99,7 +100,7 @@ def follow(training: Iterable[Progress], params: dict[str, object]) -> None:
                     bar.set_postfix(loss=f"{p.loss:.4f}", per_second=f"{p.rate:.0f}")
                     metrics = {f"{part}/loss": p.loss, f"{part}/samples_per_second": p.rate}
                     run.log_metrics(metrics, p.step)
-                    run.flush()  # before the state is saved: it is not told again
+                    run.sync()  # before the state is saved: it is not told again
 
 
 def train_world(
