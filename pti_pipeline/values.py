@@ -183,7 +183,7 @@ def label(settings: TrainSettings, varied: str = "") -> str:
 def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
     if len(values) > MANY:
         raise UsageError("E202", f"{what} has {len(values)} values", f"name at most {MANY}")
-    value, times = Counter(values).most_common(1)[0]
-    if times > 1:
-        raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
+    twice = [value for value, times in Counter(values).items() if times > 1]
+    if twice:
+        raise UsageError("E202", f"{what} {twice[0]} is there twice", "name each value once")
     return values

@@ -5,6 +5,8 @@ import resource
 import signal
 import threading
 from binascii import crc32
+from contextlib import contextmanager
+from errno import ENOSPC
 
 import pytest
 from filelock import Timeout
@@ -127,20 +129,35 @@ def test_an_entry_can_name_no_file_but_its_own(tmp_path, name):
     box.close()
 
 
-def test_a_full_disk_is_told_and_the_next_entry_is_whole(tmp_path):
-    box = Outbox(tmp_path, RUN)
+@contextmanager
+def full_disk(at):
+    """Let no file grow beyond some bytes, as a disk that is full."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (at, usual[1]))
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, usual[1]))
-        with pytest.raises(ResourceError, match="E605"):
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_line_that_does_not_fit_is_not_there_at_all(path):
+    whole = path.read_bytes()
+    with full_disk(len(whole) + 9), pytest.raises(OSError, match="No space left") as caught:
+        journal.append(path, ENTRIES[0])
+    assert (caught.value.errno, caught.value.filename) == (ENOSPC, str(path))
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_told_and_the_next_entry_is_whole(tmp_path):
+    box = Outbox(tmp_path, RUN)
+    with full_disk(300):
+        with pytest.raises(ResourceError, match=r"E605.*No space left"):
             for k in range(10):
                 box.put("tags", {"k": f"{k:050d}"})
         with pytest.raises(ResourceError, match="E605"):
             box.put("tags", {"k": f"{k:050d}"})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-        signal.signal(signal.SIGXFSZ, before)
     box.put("tags", {"k": "last"})
     found = [int(e["value"]["k"]) for e, _ in list(box.waiting())[:-1]]
     assert found == list(range(len(found))) and len(found) == k
