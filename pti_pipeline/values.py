@@ -172,8 +172,10 @@ def shown(value: float | str) -> str:
 
 def label(settings: TrainSettings, varied: str = "") -> str:
     """Name an experiment: ``"lr=0.005 seed=0"``, its regularizer, and the varied setting if any."""
-    value = shown(getattr(settings, varied)) if varied else ""
-    extra = f" {varied}={value[:8] if varied == 'pivot' else value}" if varied else ""
+    extra = ""
+    if varied:
+        value = shown(getattr(settings, varied))
+        extra = f" {varied}={value[:8] if varied == 'pivot' else value}"
     held = getattr(settings, "regularizer", "none")
     if held != "none" and varied != "regularizer":
         extra = f" {held}{extra}"

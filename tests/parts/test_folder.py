@@ -70,4 +70,4 @@ def test_masks_may_have_colors(tmp_path):
     drawn.paste((255, 255, 255), (0, 0, 16, 32))
     drawn.save(tmp_path / "a-mask.png")
     (mask,) = read_masks([tmp_path / "a.png"], [picture], 16)
-    assert mask[:, :8].all() and not mask[:, 8:].any()
+    assert mask.shape == (16, 16) and mask[:, :8].all() and not mask[:, 8:].any()

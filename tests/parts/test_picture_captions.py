@@ -64,7 +64,7 @@ def test_letters_that_are_none_are_told_with_their_picture(tmp_path, letter):
         ("5", "no JSON object"),
         ("null", "no JSON object"),
         ('"a.png"', "no JSON object"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "maximum recursion"),
         ("{}", "no text under 'file_name'"),
         ('{"file_name": "a.png"}', "no text under 'text'"),
         ('{"text": "x"}', "no text under 'file_name'"),
@@ -81,7 +81,7 @@ def test_letters_that_are_none_are_told_with_their_picture(tmp_path, letter):
 )
 def test_tables_that_can_not_be_read(tmp_path, row, why):
     (tmp_path / TABLE).write_text(ROW % ("first.png", "x") + "  \n" + row)
-    told = rf"error\[E303\]: can't read '.*', whose row 2 is wrong \(.*{re.escape(why)}.*\)\."
+    told = rf"error\[E303\]: can't read '.*', whose row 2 is wrong \({re.escape(why)}.*\)\."
     assert re.match(rf"{told} Hint: write lines such as", refusal(tmp_path, "a.png"))
 
 
