@@ -12,16 +12,16 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pti_pipeline.errors import ResourceError
+from pti_pipeline.hashes import file_hash
 
 KEPT = 2
 """Checkpoints that are there at a time: should the last one be damaged, there is another."""
@@ -67,7 +67,7 @@ def save(
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(plain, aside / TENSORS)
         _write(aside / FACTS, {"step": step, **(facts or {})})
-        _write(aside / MANIFEST, {name: _sha256(aside / name) for name in (TENSORS, FACTS)})
+        _write(aside / MANIFEST, {name: file_hash(aside / name) for name in (TENSORS, FACTS)})
         for path in (*aside.iterdir(), aside):
             _sync(path)
         shutil.rmtree(place, ignore_errors=True)  # of a training that went on from before it
@@ -97,14 +97,12 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def _read(place: Path) -> Checkpoint:
-    manifest = json.loads((place / MANIFEST).read_text("utf-8"))
+    manifest = json.loads((place / MANIFEST).read_bytes())
     for name in (TENSORS, FACTS):
-        if _sha256(place / name) != manifest[name]:
+        if file_hash(place / name) != manifest[name]:
             raise ValueError(f"{name} is not what was written")
-    facts = json.loads((place / FACTS).read_text("utf-8"))
-    with safe_open(place / TENSORS, framework="pt", device="cpu") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Checkpoint(facts.pop("step"), tensors, facts)
+    facts = json.loads((place / FACTS).read_bytes())
+    return Checkpoint(facts.pop("step"), load_file(place / TENSORS), facts)
 
 
 def _there(folder: Path) -> list[Path]:
@@ -112,12 +110,7 @@ def _there(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    path.write_bytes(json.dumps(facts, allow_nan=False).encode())
 
 
 def _sync(path: Path) -> None:

@@ -28,7 +28,7 @@ MASK = "-mask.png"
 
 def shown_name(path: Path) -> str:
     """A picture's file name as text that can be stored: NFC, no bytes outside UTF-8."""
-    return normalize("NFC", os.fsencode(path.name).decode("utf-8", "replace"))
+    return normalize("NFC", os.fsencode(path.name).decode(errors="replace"))
 
 
 def find_pictures(folder: Path) -> list[Path]:

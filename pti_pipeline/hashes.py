@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from pti_pipeline.errors import ModelError
@@ -14,7 +14,8 @@ SHOWN = 12
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    return sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return file_digest(file, sha256).hexdigest()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

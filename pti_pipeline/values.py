@@ -172,8 +172,10 @@ def shown(value: float | str) -> str:
 
 def label(settings: TrainSettings, varied: str = "") -> str:
     """Name an experiment: ``"lr=0.005 seed=0"``, its regularizer, and the varied setting if any."""
-    value = shown(getattr(settings, varied)) if varied else ""
-    extra = f" {varied}={value[:8] if varied == 'pivot' else value}" if varied else ""
+    extra = ""
+    if varied:
+        value = shown(getattr(settings, varied))
+        extra = f" {varied}={value[:8] if varied == 'pivot' else value}"
     held = getattr(settings, "regularizer", "none")
     if held != "none" and varied != "regularizer":
         extra = f" {held}{extra}"
@@ -183,7 +185,7 @@ def label(settings: TrainSettings, varied: str = "") -> str:
 def _distinct(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
     if len(values) > MANY:
         raise UsageError("E202", f"{what} has {len(values)} values", f"name at most {MANY}")
-    value, times = Counter(values).most_common(1)[0]
-    if times > 1:
-        raise UsageError("E202", f"{what} {value} is there twice", "name each value once")
+    twice = [value for value, times in Counter(values).items() if times > 1]
+    if twice:
+        raise UsageError("E202", f"{what} {twice[0]} is there twice", "name each value once")
     return values

@@ -33,6 +33,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def somebody():
+    """Act as a user who may not read or change everything, which root may."""
+    mine = os.geteuid()
+    os.seteuid(65534 if mine == 0 else mine)
+    yield
+    os.seteuid(mine)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return build_base(tmp_path_factory.mktemp("base"), "v_prediction")

@@ -24,7 +24,7 @@ def append(path: Path, entry: Entry) -> None:
     OSError
         If the disk is full; the file is then as it was.
     """
-    text = json.dumps(entry, separators=(",", ":")).encode()
+    text = json.dumps(entry).encode()
     line = b"%08x %s\n" % (crc32(text), text)
     with path.open("ab", buffering=0) as file:
         start = file.seek(0, os.SEEK_END)
@@ -72,7 +72,7 @@ def mend(path: Path) -> None:
 
 
 def _entry(line: bytes) -> Entry | None:
-    code, _, text = line.rstrip(b"\n").partition(b" ")
+    code, _, text = line[:-1].partition(b" ")
     if code != b"%08x" % crc32(text):
         return None
     try:

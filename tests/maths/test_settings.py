@@ -1,67 +1,98 @@
+"""Every setting takes the values of its range, ends included, and tells which it does not take."""
+
 import math
+import re
 
 import pytest
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings, WatchSettings
-from pti_pipeline.values import experiments, parse_learning_rates, parse_seeds, parse_vary
+
+WHOLE = [
+    (InvertSettings, "steps", 1, 1_000_000),
+    (InvertSettings, "batch_size", 1, 4096),
+    (InvertSettings, "vectors", 1, 32),
+    (InvertSettings, "seed", 0, 2**32 - 1),
+    (FinetuneSettings, "rank", 1, 4096),
+    (FinetuneSettings, "reg_every", 1, 1_000_000),
+    (FinetuneSettings, "reg_bank", 0, 100_000),
+    (WatchSettings, "sample_every", 0, 1_000_000),
+    (WatchSettings, "probes", 0, 1000),
+    (SampleSettings, "steps", 1, 1000),
+]
+"""Settings that are integers, with their least and their largest value."""
 
 
-@pytest.mark.parametrize("text", ["abc", "", "0.1,,0.2", "0", "-1", "nan", "inf", "0.1;touch X"])
-def test_bad_learning_rates_are_named(text):
-    with pytest.raises(UsageError) as caught:
-        parse_learning_rates(text)
-    assert caught.value.code == "E201"
-    assert caught.value.exit_code == 2
-    assert "\n" not in str(caught.value)
+def refused(told):
+    return pytest.raises(UsageError, match=rf"^error\[E\d+\]: {told}")
 
 
-def test_seeds():
-    assert parse_seeds("0,7") == (0, 7)
-    with pytest.raises(UsageError):
-        parse_seeds("0.5")
+@pytest.mark.parametrize(("kind", "name", "least", "most"), WHOLE)
+def test_integers_within_their_range(kind, name, least, most):
+    for value in (least, most):
+        assert getattr(kind(**{name: value}), name) == value
+    shown = "sampling_steps" if kind is SampleSettings else name
+    for value in (least - 1, most + 1):
+        told = rf"{shown} is {value}\. Hint: use an integer from {least} to {most}\."
+        with refused(told) as caught:
+            kind(**{name: value})
+        assert (caught.value.code, caught.value.exit_code) == ("E202", 2)
 
 
-@pytest.mark.parametrize("text", ["at_distance:stop,project", "stop_at_leak:0,1", "pivot:a,b"])
-def test_settings_that_are_no_numbers_are_not_varied(text):
-    with pytest.raises(UsageError, match="varies nothing"):
-        parse_vary(text, FinetuneSettings)
+@pytest.mark.parametrize("name", ["alpha", "kappa"])
+def test_numbers_above_zero(name):
+    for value in (0, -1.0, math.nan, math.inf):
+        with refused(f"{name} is {value}. Hint: use a number above 0") as caught:
+            FinetuneSettings(**{name: value})
+        assert caught.value.code == "E202"
+    assert getattr(FinetuneSettings(**{name: 0.1}), name) == 0.1
+
+
+@pytest.mark.parametrize("name", ["clip", "until_distance", "reg_weight"])
+def test_numbers_from_zero(name):
+    for value in (-0.1, math.nan, math.inf):
+        with refused(f"{name} is {value}. Hint: use a number from 0, which is off") as caught:
+            FinetuneSettings(**{name: value})
+        assert caught.value.code == "E202"
+    for value in (0, 0.1):
+        assert getattr(FinetuneSettings(**{name: value}), name) == value
+
+
+def test_learning_rates():
+    for value in (0, -1.0, math.nan, math.inf):
+        with refused(f"{value} is no learning rate. Hint: use a number above 0") as caught:
+            InvertSettings(value)
+        assert caught.value.code == "E201"
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("name", "known"),
     [
-        lambda: InvertSettings(steps=0),
-        lambda: InvertSettings(batch_size=0),
-        lambda: InvertSettings(vectors=0),
-        lambda: InvertSettings(lr=math.inf),
-        lambda: FinetuneSettings(rank=0),
-        lambda: FinetuneSettings(alpha=math.nan),
-        lambda: SampleSettings(guidance=0.5),
-        lambda: SampleSettings(steps=0),
-        lambda: SampleSettings(guidance=math.nan),
-        lambda: SampleSettings(guidance=101),
-        lambda: InvertSettings(steps=10**9),
-        lambda: InvertSettings(vectors=1000),
-        lambda: InvertSettings(seed=-1),
-        lambda: InvertSettings(seed=2**32),
-        lambda: FinetuneSettings(rank=10_000),
-        lambda: FinetuneSettings(reg_bank=10**7),
-        lambda: FinetuneSettings(reg_weight=-1),
-        lambda: FinetuneSettings(kappa=0),
-        lambda: WatchSettings(probes=-1),
-        lambda: WatchSettings(sample_every=10**9),
+        ("at_distance", ["stop", "project"]),
+        ("reg_latents", ["base", "training"]),
+        ("reg_timesteps", ["even", "noisy"]),
     ],
 )
-def test_settings_out_of_range_are_refused(make):
-    with pytest.raises(UsageError):
-        make()
+def test_words(name, known):
+    for word in known:
+        assert getattr(FinetuneSettings(**{name: word}), name) == word
+    told = f"{name} is 'other'. Hint: use one of {', '.join(known)}"
+    with refused(re.escape(told) + r"\.$") as caught:
+        FinetuneSettings(**{name: "other"})
+    assert caught.value.code == "E202"
 
 
-def test_a_sweep_has_at_most_a_thousand_experiments():
-    lrs = parse_learning_rates(",".join(f"{i}e-6" for i in range(1, 501)))
-    assert len(experiments(lrs, (0, 1), ("", ()), InvertSettings())) == 1000
-    with pytest.raises(UsageError, match=r"E202.*1500 experiments"):
-        experiments(lrs, (0, 1, 2), ("", ()), InvertSettings())
-    with pytest.raises(UsageError, match=r"E202.*1001 values"):
-        parse_seeds(",".join(map(str, range(1001))))
+def test_guidance():
+    for value in (1, 100):
+        assert SampleSettings(guidance=value).guidance == value
+    for value in (0.5, 101, math.nan):
+        with refused(f"guidance is {value}. Hint: use a number from 1 to 100") as caught:
+            SampleSettings(guidance=value)
+        assert caught.value.code == "E202"
+
+
+def test_a_ball_of_weights_needs_its_radius():
+    with refused("weight-ball has no radius. Hint: give it as --until-distance") as caught:
+        FinetuneSettings(regularizer="weight-ball")
+    assert caught.value.code == "E232"
+    assert FinetuneSettings(regularizer="weight-ball", until_distance=1).until_distance == 1

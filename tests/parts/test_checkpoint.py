@@ -1,16 +1,30 @@
 """A checkpoint is whole or not there, whatever happens while it is written."""
 
+import math
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
 from pti_pipeline import checkpoint
-from pti_pipeline.checkpoint import FACTS, KEPT, MANIFEST, TENSORS, newest, save
+from pti_pipeline.checkpoint import (
+    FACTS,
+    KEPT,
+    MANIFEST,
+    TENSORS,
+    newest,
+    optimizer_tensors,
+    restore_optimizer,
+    save,
+)
 from pti_pipeline.errors import ResourceError
 
 VALUES = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([True, False])}
@@ -47,7 +61,8 @@ def test_a_damaged_one_is_told_and_passed_over(tmp_path, name, change):
     path.write_bytes(data[:-3] if change == "cut" else data)
     if change == "remove":
         path.unlink()
-    with pytest.warns(UserWarning, match="step-00000100.*passed over"):
+    why = rf"{name} is not what was written" if change != "remove" and name != MANIFEST else ""
+    with pytest.warns(UserWarning, match=rf"step-00000100' is damaged \(.*{why}\): passed over"):
         assert newest(tmp_path).step == 50
 
 
@@ -104,13 +119,15 @@ def test_a_full_disk_is_told_and_the_one_before_is_whole(tmp_path):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, usual[1]))
-        with pytest.raises(ResourceError, match=r"E602.*it needs 4 MB") as caught:
+        with pytest.raises(ResourceError, match=r"\[E602\].*it needs 4 MB there") as caught:
             save(tmp_path, 100, {"a": torch.zeros(1_000_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         signal.signal(signal.SIGXFSZ, before)
     assert caught.value.exit_code == 6
-    assert newest(tmp_path).step == 50 and names(tmp_path) == ["step-00000050"]
+    free = int(re.search(r"where (\d+) MB are free", caught.value.hint)[1])
+    assert 0 < free <= shutil.disk_usage(tmp_path).total / 1e6
+    assert names(tmp_path) == ["step-00000050"] and newest(tmp_path).step == 50
 
 
 @pytest.mark.parametrize("call", ["_write", "_sync", "save_file"])
@@ -130,4 +147,77 @@ def test_an_error_at_any_write_leaves_the_one_before(tmp_path, monkeypatch, call
         left = count
         with pytest.raises(ResourceError, match=r"E602.*No space left"):
             save(tmp_path, 100, VALUES)
-        assert newest(tmp_path).step == 50 and names(tmp_path) == ["step-00000050"]
+        assert names(tmp_path) == ["step-00000050"] and newest(tmp_path).step == 50
+
+
+def test_folders_are_made_but_not_under_a_file(tmp_path):
+    save(tmp_path / "a" / "b", 50, VALUES)
+    assert newest(tmp_path / "a" / "b").facts == {}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match=r"E602.*Not a directory.*where 0 MB are free"):
+        save(tmp_path / "file" / "b", 50, VALUES)
+
+
+def test_the_disk_has_the_files_before_their_name_and_then_the_name(tmp_path, monkeypatch):
+    told, fsync = [], os.fsync
+
+    def watched(descriptor):
+        told.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    keep(tmp_path, 50)
+    *files, aside, folder = [path.as_posix() for path in told]
+    assert sorted(files) == [f".step-00000050/{name}" for name in (FACTS, MANIFEST, TENSORS)]
+    assert (aside, folder) == (".step-00000050", ".")
+
+
+def test_what_a_killed_process_left_is_no_hindrance_and_goes(tmp_path):
+    (tmp_path / ".step-00000050").mkdir()
+    (tmp_path / ".step-00000020").mkdir()
+    keep(tmp_path, 50)
+    assert newest(tmp_path).step == 50 and names(tmp_path) == ["step-00000050"]
+
+
+def test_what_can_not_be_removed_does_not_stop_a_training(somebody):
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        keep(folder, 10, 20)
+        shutil.copytree(folder / "step-00000010", folder / ".step-00000015")
+        kept = [folder / "step-00000010", folder / ".step-00000015"]
+        for path in kept:
+            path.chmod(0o500)
+        keep(folder, 30)
+        assert newest(folder).step == 30 and all(path.is_dir() for path in kept)
+        for path in kept:
+            path.chmod(0o700)
+
+
+def test_facts_that_json_can_not_say_are_refused(tmp_path):
+    keep(tmp_path, 50)
+    with pytest.raises(ValueError, match="JSON"):
+        save(tmp_path, 100, VALUES, {"loss": math.nan})
+    assert newest(tmp_path).step == 50
+
+
+def test_an_optimizer_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    def training():
+        weights = [torch.linspace(-1, 1, 3, requires_grad=True), torch.ones((), requires_grad=True)]
+        return weights, torch.optim.AdamW(weights, lr=0.1)
+
+    def go_on(weights, optimizer):
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum((weight**2).sum() for weight in weights).backward()
+            optimizer.step()
+        return torch.cat([weight.detach().reshape(-1) for weight in weights])
+
+    weights, optimizer = training()
+    go_on(weights, optimizer)
+    save(tmp_path, 3, optimizer_tensors(optimizer))
+    others, other = training()
+    with torch.no_grad():
+        for one, weight in zip(others, weights, strict=True):
+            one.copy_(weight)
+    restore_optimizer(other, newest(tmp_path).tensors)
+    assert torch.equal(go_on(others, other), go_on(weights, optimizer))

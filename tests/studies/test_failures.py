@@ -11,7 +11,6 @@ from pti_pipeline.studies import local, main
 from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import PackFailed
 from pti_pipeline.studies.packs import Pack
-from pti_pipeline.values import own_number
 
 
 def test_ray_that_is_not_installed(monkeypatch):
@@ -35,15 +34,6 @@ def test_a_failed_pack_ends_a_sweep_with_its_own_exit_code(code, told):
     pack = Pack("invert", BaseSettings(), {}, settings, WatchSettings(), name="1/2")
     error = PackFailed(pack, code)
     assert str(error).startswith("error[E904]: pack 1/2 failed") and error.exit_code == told
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1.5", "²"])
-def test_variables_of_our_own_that_somebody_else_set(monkeypatch, text):
-    monkeypatch.setenv("PTI_PLACES", text)
-    with pytest.raises(UsageError, match=r"E261.*PTI_PLACES"):
-        own_number("PTI_PLACES", 1)
-    monkeypatch.setenv("PTI_PLACES", "3")
-    assert own_number("PTI_PLACES", 1) == 3
 
 
 @pytest.mark.parametrize("debug", ["no", "yes"])
