@@ -47,9 +47,9 @@ def _parts(long: bool) -> list[str]:
 
 
 def measured(part: str, form: str) -> dict[str, Any]:
-    """Measure a part, unless it is a long one that this commit has been measured by."""
-    known = results.read().get(part, {}).get(form, {})
-    if form == "short" or known.get("commit") != results.commit():
+    """Measure a part, unless it is a long one that was measured at this very commit."""
+    known, commit = results.read().get(part, {}).get(form, {}), results.commit()
+    if form == "short" or not results.certain(commit) or known.get("commit") != commit:
         # in a process of its own, which has opened no store when it forks
         words = [sys.executable, "-W", "ignore", "-m", "faults", f"--one={part}"]
         done = subprocess.run(

@@ -77,6 +77,7 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
         "outages": Goal(7, 21, least=True),
         "longest_minutes": Goal(30, 30, least=True),
         "refused_calls": Goal(7, 21, least=True),
+        "lost_answers": Goal(7, 21, least=True),
         "lost_points": NONE,
         "doubled_points": NONE,
         "unfinished": NONE,

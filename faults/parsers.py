@@ -8,7 +8,7 @@ from random import Random
 
 import click
 
-from faults.mutants import number, text
+from faults.drawn import number, text
 from pti_pipeline import headers, values
 from pti_pipeline.cli import main
 from pti_pipeline.cli.world import world

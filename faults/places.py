@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def forked(place: Path, ask: Callable[[], Any]) -> Any:
             with os.fdopen(theirs, "w") as pipe:
                 json.dump(ask(), pipe)
             code = 0
+        except BaseException:
+            traceback.print_exc()  # nobody else would: the process ends right here
         finally:
             os._exit(code)
     os.close(theirs)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from faults.mutants import json_mutant, mutant, tensors_mutant, text, value
+from faults.drawn import json_mutant, mutant, tensors_mutant, text, value
 from faults.pictures import encoded, gradient
 from pti_pipeline import bundle, checkpoint, exports, kohya
 from pti_pipeline.blending import LoRA, blended

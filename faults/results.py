@@ -17,6 +17,8 @@ from pti_pipeline.machine import cores
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "faults.json"
+UNKNOWN = "unknown"
+"""Commit of a source tree without git."""
 
 
 def read() -> dict[str, dict[str, Any]]:
@@ -45,10 +47,20 @@ def write(part: str, form: str, numbers: Mapping[str, float], seconds: float) ->
 
 
 def commit() -> str:
-    """Short hash of this tree's commit; with ``+`` if files differ from it."""
-    words = ["git", "describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*"]
+    """Short hash of this tree's commit; with ``+`` if files, beside results, differ from it."""
     try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+        name = _git("rev-parse", "--short=7", "HEAD")
+        changed = _git("status", "--porcelain", "--", ".", ":(exclude)docs/results")
     except (OSError, subprocess.CalledProcessError):  # a source tree without git
-        return "unknown"
+        return UNKNOWN
+    return f"{name}+" if changed else name
+
+
+def certain(name: str) -> bool:
+    """Whether a commit says all of what was measured: no file differs from it."""
+    return name != UNKNOWN and not name.endswith("+")
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()

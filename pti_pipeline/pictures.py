@@ -126,5 +126,13 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     depth = np.asarray(picture, np.float64)
     if not np.isfinite(depth).all():
         raise ValueError("pixels that are no numbers")
-    top = next((t for t in (255.0, 65535.0) if depth.max() <= t), float(depth.max()))
-    return Image.fromarray((depth.clip(0) / top * 255).round().astype(np.uint8))
+    scaled = depth.clip(0) / _white(picture.mode, float(depth.max())) * 255
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _white(mode: str, largest: float) -> float:
+    """Value of white: what 16 bits can say, else the least usual one that no pixel is above."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    usual = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+    return next((white for white in usual if largest <= white), largest)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from faults import fuzz
-from faults.mutants import mutant, text, value
+from faults.drawn import mutant, text, value
 
 
 def test_random_inputs_end_as_promised(capsys):

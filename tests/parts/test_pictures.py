@@ -111,11 +111,29 @@ def test_cmyk_palettes_and_gray_keep_their_colors(tmp_path):
     assert (read_picture(path, 16).pixels == 76).all()
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
-def test_deep_pictures_are_scaled(tmp_path, kind):
-    path = tmp_path / "a.tiff"
-    path.write_bytes(encoded("TIFF", Image.fromarray(np.full((20, 20), 32768, kind))))
-    assert (read_picture(path, 16).pixels == 128).all()
+@pytest.mark.parametrize(
+    ("form", "kind", "value", "gray"),
+    [
+        ("PNG", np.uint16, 200, 1),
+        ("PNG", np.uint16, 32768, 128),
+        ("PNG", np.uint16, 65535, 255),
+        ("TIFF", np.uint16, 200, 1),
+        ("TIFF", ">u2", 32768, 128),
+        ("TIFF", np.int32, 200, 200),
+        ("TIFF", np.int32, 32768, 128),
+        ("TIFF", np.int32, 10**6, 255),
+        ("TIFF", np.float32, -1.0, 0),
+        ("TIFF", np.float32, 0.5, 128),
+        ("TIFF", np.float32, 1.0, 255),
+        ("TIFF", np.float32, 200.0, 200),
+        ("TIFF", np.float32, 32768.0, 128),
+        ("TIFF", np.float32, 1e6, 255),
+    ],
+)
+def test_deep_pictures_are_scaled(tmp_path, form, kind, value, gray):
+    path = tmp_path / "a"
+    path.write_bytes(encoded(form, Image.fromarray(np.full((20, 20), value, kind))))
+    assert (read_picture(path, 16).pixels == gray).all()
 
 
 def test_a_png_with_clear_pixels_is_white_there_whatever_they_hide(tmp_path):
