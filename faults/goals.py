@@ -37,6 +37,7 @@ NONE = Goal(0, 0)
 GOALS: Mapping[str, Mapping[str, Goal]] = {
     "kills": {
         "kill_points": Goal(25, 200, least=True),
+        "killed_twice": Goal(4, 40, least=True),
         "bit_identical": Goal(1, 1, least=True),
         "corrupt": NONE,
         "duplicate_rows": NONE,

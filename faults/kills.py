@@ -1,79 +1,59 @@
 """Trainings killed at any moment, gone on with, and compared with ones that were left alone.
 
-Half of the kills hit the moment before a write to the file system, whichever it is, found by
-Python's audit events; the others come at any time. What goes down is the process and all its
-workers, by SIGKILL. A command that is then given again must leave what it would have left.
+Half of the kills come right before a write to the file system of which Python knows, the others
+at any time: these alone can hit what SQLite writes, and safetensors, which Python is not told of.
+What goes down is the process and all its workers, by SIGKILL. In every second case what goes on is
+killed too, and a third attempt must do. It must leave what one attempt would have left.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from mmap import mmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from torch import nn
-
-from faults.places import enter, forked
-from faults.tiny import build_base, build_pictures
+from faults.jobs import Job, pti, usual_jobs
+from faults.killing import NEVER, Strike, run
+from faults.places import forked
 from faults.trace import trace
-from pti_pipeline.cli import main
-from pti_pipeline.steps import resuming
 from pti_pipeline.steps.attempts import differences
-from pti_pipeline.steps.world_training import follow
-from pti_pipeline.steps.world_training.loop import Schedule, train
-from pti_pipeline.tracking.find import find_runs
 from pti_pipeline.tracking.store import connect
 
 POINTS = 25, 200
-"""Kills of the short and of the long form."""
-WRITES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "sqlite3.connect")
-"""Audit events that change the file system, beside that of opening to write."""
-PATIENCE = 120.0
-"""Seconds that a command has; then it hangs."""
+"""Cases of the short and of the long form in which a living command was killed."""
+TRIES = 3
+"""Cases tried for each of these at most: a kill can come after the command's end."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A command to be killed.
+class Whole:
+    """What a job does that nobody disturbs: its trace, its writes and its seconds."""
 
-    Attributes
-    ----------
-    name : str
-    command : callable
-        Runs it in this process.
-    share : int
-        How many of a round's kills it gets.
-    """
-
-    name: str
-    command: Callable[[], object]
-    share: int
+    trace: dict[str, Any]
+    writes: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one kill.
+    """What became of one case.
 
     Attributes
     ----------
     job : str
-    killed : bool
-        Whether it hit the command before its end.
+    killed : int
+        How many attempts were killed before their ends.
     differences : list of str
         From the command that was left alone.
     corrupt : bool
-        Whether the command would not go on.
+        Whether an attempt that was not killed failed.
     duplicates : int
         Points, pictures, runs and models that are there more than once.
     left : list of str
@@ -81,7 +61,7 @@ class Outcome:
     """
 
     job: str
-    killed: bool
+    killed: int
     differences: list[str]
     corrupt: bool
     duplicates: int
@@ -89,168 +69,87 @@ class Outcome:
 
 
 def measure(long: bool) -> dict[str, float]:
-    """Kill the jobs in turn, as many times as :data:`POINTS` says; count what was lost."""
+    """Kill the usual jobs in turn, as often as :data:`POINTS` says; count what was lost."""
     with TemporaryDirectory() as folder:
-        found = list(kills(Path(folder), POINTS[long]))
+        jobs, start = usual_jobs(Path(folder))
+        found = list(kills(jobs, start, Path(folder), POINTS[long]))
+    hit = [outcome for outcome in found if outcome.killed]
     return {
-        "kill_points": len(found),
-        "bit_identical": sum(not o.differences for o in found) / len(found),
+        "kill_points": len(hit),
+        "killed_twice": sum(o.killed > 1 for o in hit),
+        "bit_identical": sum(not o.differences for o in hit) / len(hit),
         "corrupt": sum(o.corrupt for o in found),
         "duplicate_rows": sum(o.duplicates for o in found),
         "stale_files": sum(len(o.left) for o in found),
     }
 
 
-def kills(folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
-    """Kill jobs ``count`` times, each in a fresh folder with a fresh store."""
-    base, pictures = build_base(folder / "base", "v_prediction"), folder / "pictures"
-    pictures.mkdir()
-    build_pictures(pictures)
-    start = folder / "start"
-    start.mkdir()
-    subject = [f"--images={pictures}", "--token=<c>", "--initializer=cat"]
-    usual = [f"--base={base}", "--device=cpu", "--batch-size=2", "--sample-every=70", "--probes=5"]
-    first = Job("", partial(pti, "invert", *subject, *usual, "--steps=10"), 1)
-    run(first, start)
-    pivot = forked(start, lambda: find_runs(step="invert")[0].id)
-    jobs = [
-        Job("invert", partial(pti, "invert", *subject, *usual, "--steps=160", "--seed=1"), 3),
-        Job("finetune", partial(pti, "finetune", f"--pivot={pivot}", *usual, "--steps=160"), 3),
-        Job("sweep", partial(pti, "sweep", *_axes(pivot), *usual, "--steps=160"), 3),
-        Job("world", train_world, 1),
-    ]
-    order = [job for job in jobs for _ in range(job.share)]
-    draw, whole = random.Random(seed), {job.name: alone(job, start, folder) for job in jobs}
-    for number in range(count):
-        job = order[number % len(order)]
-        reference, writes, seconds = whole[job.name]
-        yield killed(job, start, folder / f"{number}", reference, *_when(draw, writes, seconds))
-
-
-def _axes(pivot: str) -> list[str]:
-    """A sweep of two packs, with a curve on one training and a rate that diverges."""
-    return [
-        "--stage=finetune",
-        f"--pivot={pivot}",
-        "--lrs=0.003,10000",
-        "--vary=steps:60,160",
-        "--regularizer=class-preservation",
-        "--reg-bank=4",
-    ]
-
-
-def _when(draw: random.Random, writes: int, seconds: float) -> tuple[int, float]:
-    """Before which write, or else after how many seconds; the other is 0."""
-    return (draw.randint(1, writes), 0.0) if draw.random() < 0.5 else (0, draw.random() * seconds)
-
-
-def alone(job: Job, start: Path, folder: Path) -> tuple[dict[str, Any], int, float]:
-    """Run a job that nobody disturbs; return its trace, its writes and its seconds."""
-    place = folder / f"{job.name} alone"
-    shutil.copytree(start, place)
-    clock = time.monotonic()
-    code, writes = run(job, place)
-    if code:
-        raise RuntimeError(f"{job.name} ends with {code}: {(place / 'log').read_text()}")
-    seconds = time.monotonic() - clock
-    return forked(place, _trace), writes, seconds
-
-
-def killed(
-    job: Job, start: Path, place: Path, reference: dict[str, Any], write: int, seconds: float
-) -> Outcome:
-    """Kill a job, run it again, and hold what it leaves against the reference."""
-    shutil.copytree(start, place)
-    code, _ = run(job, place, write, seconds)
-    done = forked(place, partial(_finished, len(reference["runs"])))
-    again, _ = run(Job("", partial(pti, "sync"), 1) if done else job, place)
-    found = forked(place, _trace) if again == 0 else {}
-    shutil.rmtree(place)
-    return Outcome(
-        job.name,
-        code == -signal.SIGKILL,
-        differences(reference["runs"], found["runs"]) if found else ["all"],
-        again != 0,
-        found.get("duplicates", 0),
-        found.get("left", []),
-    )
-
-
-def run(job: Job, place: Path, write: int = 0, seconds: float = 0.0) -> tuple[int, int]:
-    """Run a job in a process group of its own; return its exit code and how often it wrote.
+def kills(
+    jobs: Sequence[Job], start: Path, folder: Path, count: int, seed: int = 0
+) -> Iterator[Outcome]:
+    """Try jobs in turn until ``count`` cases had a kill that hit, each in a fresh folder.
 
     Parameters
     ----------
-    job : Job
-    place : Path
-        Working folder; the store is in it.
-    write : int
-        Kill the group before this write.
-    seconds : float
-        Kill it after this time.
+    jobs : sequence of Job
+    start : Path
+        What each begins with; the store is in it.
+    folder : Path
+        Where the cases have their folders.
+    count : int
+        There are at most :data:`TRIES` times as many cases.
+    seed : int
+        Of when to kill.
     """
-    counter = mmap(-1, 8)
-    child = os.fork()
-    if not child:
-        _enter(job, place, counter, write)
-    deadline = time.monotonic() + (seconds or PATIENCE)
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > deadline:
-            os.killpg(child, signal.SIGKILL)
-            ended = os.waitpid(child, 0)
-            break
-        time.sleep(0.005)
-    return os.waitstatus_to_exitcode(ended[1]), int.from_bytes(counter[:8], "little")
+    order = [job for job in jobs for _ in range(job.share)]
+    draw, whole = random.Random(seed), {job.name: alone(job, start, folder) for job in jobs}
+    hit = number = 0
+    while hit < count and number < TRIES * count:
+        job = order[number % len(order)]
+        strikes = [_drawn(draw, whole[job.name], 1.0)]
+        if number % 2:  # less is left to be done
+            strikes.append(_drawn(draw, whole[job.name], 0.5))
+        outcome = killed(job, whole[job.name], start, folder / f"{number}", strikes)
+        hit, number = hit + bool(outcome.killed), number + 1
+        yield outcome
 
 
-def _enter(job: Job, place: Path, counter: mmap, write: int) -> None:
-    """Be the process that may be killed; never returns."""
-    os.setpgid(0, 0)
-    enter(place)
-    log = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    resuming.PAUSE = 0.0  # checkpoints at every 50th step, however fast
-
-    def hook(event: str, facts: tuple[Any, ...]) -> None:
-        flags = facts[2] if event == "open" else 0
-        if event in WRITES or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
-            done = int.from_bytes(counter[:8], "little") + 1
-            counter[:8] = done.to_bytes(8, "little")
-            if done == write:
-                os.killpg(0, signal.SIGKILL)
-
-    sys.addaudithook(hook)
-    code = 1
-    try:
-        job.command()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except BaseException as error:
-        print(repr(error), file=sys.stderr)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _drawn(draw: random.Random, whole: Whole, share: float) -> Strike:
+    """Draw a moment of the first ``share`` of a job."""
+    if draw.random() < 0.5:
+        return Strike(write=draw.randint(1, max(1, int(whole.writes * share))))
+    return Strike(seconds=draw.random() * whole.seconds * share)
 
 
-def pti(*words: str) -> None:
-    """Be the command ``pti``."""
-    main([*words], prog_name="pti")
+def alone(job: Job, start: Path, folder: Path) -> Whole:
+    """Run a job that nobody disturbs."""
+    place = folder / f"{job.name} alone"
+    shutil.copytree(start, place)
+    clock = time.monotonic()
+    code, writes = run(job.command, place)
+    if code:
+        raise RuntimeError(f"{job.name} ends with {code}: {(place / 'log').read_text()}")
+    seconds = time.monotonic() - clock
+    return Whole(forked(place, _trace), writes, seconds)
 
 
-def train_world() -> None:
-    """Train as the embedded world is trained, something small."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-
-    def loss(step: int, rows: int) -> torch.Tensor:
-        x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(step))
-        return (model(x) - x.sum(1, keepdim=True)).square().mean()
-
-    training = train("small", model, loss, Schedule(40, 8, 1e-2), Path("world"), 5, 0.0)
-    follow(training, {"parts": "small"})
+def killed(job: Job, whole: Whole, start: Path, place: Path, strikes: Sequence[Strike]) -> Outcome:
+    """Run a job once for each strike and once without; hold what it leaves against the whole."""
+    shutil.copytree(start, place)
+    codes: list[int] = []
+    for strike in (*strikes, NEVER):
+        done = codes and forked(place, partial(_finished, len(whole.trace["runs"])))
+        codes.append(run(partial(pti, "sync") if done else job.command, place, strike)[0])
+    found = forked(place, _trace) if codes[-1] == 0 else {}
+    shutil.rmtree(place)
+    return Outcome(
+        job.name,
+        codes.count(-signal.SIGKILL),
+        differences(whole.trace["runs"], found["runs"]) if found else ["all"],
+        any(code not in (0, -signal.SIGKILL) for code in codes) or not found,
+        found.get("duplicates", 0),
+        found.get("left", []),
+    )
 
 
 def _finished(count: int) -> bool:
