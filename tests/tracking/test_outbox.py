@@ -106,7 +106,8 @@ def test_each_store_has_its_own_outboxes(tmp_path, monkeypatch):
     uris = ["sqlite:///mlflow.db", f"sqlite:///{tmp_path}/other.db", "http://a:5000", "http://b/x"]
     uris += ["http://b-x", "postgresql://u:SECRET@h/d", "databricks"]
     roots = [outbox_root(uri) for uri in uris]
-    assert len(set(roots)) == 7 and all(root.is_relative_to(tmp_path) for root in roots)
+    assert len(set(roots)) == 7
+    assert all(tmp_path / ".pti" / "outbox" in root.parents for root in roots)
     assert not any("SECRET" in str(root) for root in roots)
     assert outbox_root("http://b/x/") == roots[3]
     assert outbox_root("postgresql://v:OTHER@h/d") == roots[5]
