@@ -18,8 +18,18 @@ from pti_pipeline.tracking.store import connect
 
 TIMED = ("train/pack_seconds_per_step", "small/samples_per_second")
 """Metrics that tell time, of which the steps compare but not the values."""
-OWN = ("pti.heartbeat", "pti.host", "pti.logged_model", "pti.settings", "pti.sweep", "mlflow.")
+OWN = (
+    "pti.heartbeat",
+    "pti.host",
+    "pti.place",
+    "pti.logged_model",
+    "pti.settings",
+    "pti.sweep",
+    "mlflow.",
+)
 """Tags that no two runs share."""
+KEPT = (".pti/outbox", ".pti/checkpoints", ".pti/attempts")
+"""Folders in which nothing is left of what has ended."""
 
 
 def trace(experiments: list[str]) -> dict[str, Any]:
@@ -90,6 +100,8 @@ def _left(folder: Path) -> Iterator[str]:
     """Outboxes, checkpoints and half-written files."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        kept = name.startswith(".pti/") and path.is_file()
+        kept = (
+            name.startswith((".pti/outbox", ".pti/checkpoints", ".pti/attempts")) and path.is_file()
+        )
         if kept or path.name.startswith(".step-") or path.suffix in (".tmp", ".new"):
             yield name

@@ -27,13 +27,13 @@ def heartbeat() -> dict[str, str]:
 
 def birth() -> dict[str, str]:
     """Tags of a run that begins now, or goes on, written from here."""
-    place = place_id(outbox_root(store_uri()))
+    place = place_id(store_uri())
     return {HOST: socket.gethostname(), PLACE: place, **heartbeat()}
 
 
 def is_ours(run: Found) -> bool:
     """Whether a run was last written from here."""
-    return run.tags.get(PLACE) == place_id(outbox_root(store_uri()))
+    return run.tags.get(PLACE) == place_id(store_uri())
 
 
 def silent(run: Found) -> bool:

@@ -155,14 +155,15 @@ def outbox_root(uri: str) -> Path:
     return local_folder(uri, "outbox")
 
 
-def place_id(root: Path) -> str:
-    """Name a folder of outboxes, whatever others call its machine: made once, 32 letters.
+def place_id(uri: str) -> str:
+    """Name the folder of a store's outboxes, whatever others call its machine; 32 letters.
 
-    Only of runs that were written from here do its locks tell whether someone writes them.
+    It is made up once. Only of runs that were written from here do the locks of outboxes tell
+    whether someone writes them.
     """
-    path = root / "place"
+    path = local_folder(uri, "place")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             fresh = path.with_name(uuid4().hex)
             fresh.write_text(fresh.name, "utf-8")
