@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -43,7 +44,7 @@ WORD = re.compile(r"[a-z]{3,}</w>")
 def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
     """Load a folder, a single file or a hub id; see :func:`pti_pipeline.families.load`."""
     file = Path(source)
-    if file.is_file():
+    if os.path.isfile(source):  # unlike Path, it takes any text
         refuse_pickle(file)
     try:
         if file.suffix == ".safetensors":
@@ -54,7 +55,7 @@ def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> St
                 dtype=dtype,
                 safety_checker=None,
                 requires_safety_checker=False,
-                local_files_only=file.is_dir(),
+                local_files_only=os.path.isdir(source),
                 use_safetensors=True,
                 trust_remote_code=False,
             )
@@ -62,7 +63,8 @@ def load(source: str, name: str, device: torch.device, dtype: torch.dtype) -> St
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a part's file makes of the library that reads it
-        refuse_pickles(file)
+        if source and os.path.isdir(source):
+            refuse_pickles(file)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "give a folder, a .safetensors file or a hub id of a Stable Diffusion model"
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
