@@ -95,7 +95,7 @@ READ: dict[str, Callable[[Path], object]] = {
     "LoRA of ours": lambda path: world().load_lora(path),
     "LoRA to export": read_lora,
     "LoRA made elsewhere": _attach,
-    "embedding made elsewhere": lambda path: load_embedding(path, 128),
+    "embedding made elsewhere": lambda path: load_embedding(path, [128]),
     "base in one file": lambda path: load(str(path), "cpu"),
     "factor reader": load_reader,
     "latents of the world's training": lambda path: load_tensor(path, "latents"),

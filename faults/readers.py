@@ -79,7 +79,7 @@ def pivots(rng: Random, folder: Path) -> None:
     path = folder / "a.safetensors"
     path.write_bytes(tensors_mutant(rng, _pivot()))
     has_embedding_inside(path)
-    for read in (lambda: load_embedding(path, 8), lambda: load_pivot(path).embedding):
+    for read in (lambda: load_embedding(path, [8]), lambda: load_pivot(path).embedding):
         vectors = read()
         assert vectors.ndim == 2 and vectors.dtype == torch.float32 and vectors.isfinite().all()
 

@@ -84,13 +84,13 @@ def encode(base: BaseModel, who: Characters, prompts: Sequence[str]) -> Tensor:
     rows = tokenized(base, who, prompts).repeat(experiments, 1)
     if not n:
         return base.condition(rows).unflatten(0, (experiments, -1))
-    with attached(base.text_encoder, who.vectors.detach().to(base.device)):
+    with attached(base.text_encoders, who.vectors.detach().to(base.device)):
         return base.condition(rows).unflatten(0, (experiments, -1))
 
 
 def content_positions(base: BaseModel, ids: Tensor) -> Tensor:
     """Where ids (P, L) are words: not the begin, the end or the padding; bool, (P, L)."""
-    return ~torch.isin(ids, base.tokenize([""], []))
+    return ~torch.isin(ids, base.tokenize([""], [])) & (ids >= 0)
 
 
 def name_positions(base: BaseModel, who: Characters, ids: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def draw(
     how: SampleSettings,
 ) -> Tensor:
     """Draw prompt i with seed i, for every character; shape (K, n, 3, S, S) in [-1, 1]."""
-    states, negative = encode(base, who, prompts), encode(base, who, [""])[0, 0]
+    states, negative = encode(base, who, prompts), base.unconditional()
     size = max(1, ROWS // len(states))
     parts = [
         sample(

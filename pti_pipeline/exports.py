@@ -21,13 +21,14 @@ from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, write_wei
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A LoRA file of ours: its path, weights and header, and the LoRA's rank and alpha."""
+    """A LoRA file of ours: path, weights and header, rank and alpha, and the part it is of."""
 
     path: Path
     weights: Mapping[str, Tensor]
     header: Mapping[str, str]
     rank: int
     alpha: float
+    part: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def read_lora(path: Path) -> LoraFile:
     try:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
-        rank, alpha = int(settings["unet.r"]), float(settings["unet.lora_alpha"])
+        (part,) = {key.partition(".")[0] for key in settings}
+        rank, alpha = int(settings[f"{part}.r"]), float(settings[f"{part}.lora_alpha"])
         if not (rank > 0 and math.isfinite(alpha)):
             raise ValueError(f"rank {rank}, alpha {alpha}")
         ours = dict(json.loads(header.get(OUR_KEY, "{}")))
@@ -83,7 +85,7 @@ def read_lora(path: Path) -> LoraFile:
     if ours.get("timestep_rank"):
         what = "this LoRA uses fewer ranks at noisier timesteps, which other tools can't"
         raise ModelError("E421", what, "draw it with pti generate")
-    return LoraFile(path, weights, header, rank, alpha)
+    return LoraFile(path, weights, header, rank, alpha, part)
 
 
 def _write_diffusers(who: Character, folder: Path) -> None:
@@ -100,7 +102,7 @@ def _write_diffusers(who: Character, folder: Path) -> None:
 
 def _write_embedding(who: Character, path: Path) -> None:
     """Write the embedding that A1111 and ComfyUI read: the file's name is its word."""
-    vectors = kohya.embedding_weights(who.pivot.embedding)
+    vectors = kohya.embedding_weights(who.pivot)
     _write(path, vectors, {}, who, "textual-inversion", who.word, _in_prompt(who.word, who.word))
 
 
@@ -112,7 +114,7 @@ def _write_kohya(who: Character, path: Path) -> None:
 
 def _write_bundle(who: Character, path: Path) -> None:
     """Write the LoRA with its embedding inside."""
-    inside = kohya.bundled_weights(who.word, who.pivot.embedding)
+    inside = kohya.bundled_weights(who.word, who.pivot)
     _write_kohya_lora(who, path, inside, _in_prompt(who.word, path.stem))
 
 

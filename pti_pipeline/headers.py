@@ -23,8 +23,17 @@ from pti_pipeline import __version__
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LONGEST_NAME = 48
 """Letters of a file's name that come from a token: in UTF-8 four bytes each, of 255 in all."""
-GENERATIONS = {768: "v1", 1024: "v2"}
-"""Of Stable Diffusion, by the width of its embeddings."""
+ARCHITECTURES = {
+    (768, ""): "stable-diffusion-v1",
+    (768, "unet"): "stable-diffusion-v1",
+    (1024, ""): "stable-diffusion-v2",
+    (1024, "unet"): "stable-diffusion-v2",
+    (2048, "unet"): "stable-diffusion-xl-v1-base",
+    (2048, "transformer"): "stable-diffusion-3-medium",
+}
+"""ModelSpec's names by the width of the embeddings, and the part that the LoRA is of."""
+VERSIONS = {"stable-diffusion-v1": "sd_v1", "stable-diffusion-xl-v1-base": "sdxl_base_v1-0"}
+"""sd-scripts' names for these; v2 comes in two kinds, and which of them is not known here."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Facts:
         Of the base's embeddings, H.
     rank, alpha : int, float
         Of the LoRA; 0 without one.
+    part : str
+        That the LoRA is of: ``unet`` or ``transformer``; empty without one.
     told : mapping
         Of the trainings, by names such as ``tuning.lr`` and ``inversion.distance.delta_norm``.
     date : datetime, optional
@@ -55,6 +66,7 @@ class Facts:
     width: int
     rank: int
     alpha: float
+    part: str
     told: Mapping[str, str]
     date: datetime | None = None
 
@@ -97,8 +109,7 @@ def own(facts: Facts) -> dict[str, str]:
 
 def modelspec(facts: Facts, kind: str, title: str, trigger: str, hint: str) -> dict[str, str]:
     """Header that model browsers show; ``kind`` is ``lora`` or ``textual-inversion``."""
-    generation = GENERATIONS.get(facts.width)
-    architecture = "-".join(word for word in ("stable-diffusion", generation) if word)
+    architecture = ARCHITECTURES.get((facts.width, facts.part), "stable-diffusion")
     known = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{architecture}/{kind}",
@@ -122,7 +133,8 @@ def kohya(facts: Facts, name: str, hint: str) -> dict[str, str]:
         "ss_seed": "seed",
         "ss_total_batch_size": "batch_size",
     }
-    generation = GENERATIONS.get(facts.width)
+    architecture = ARCHITECTURES.get((facts.width, facts.part), "")
+    version = VERSIONS.get(architecture)
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(facts.rank),
@@ -132,9 +144,8 @@ def kohya(facts: Facts, name: str, hint: str) -> dict[str, str]:
         "ss_training_comment": hint,
         "ss_optimizer": "Adam",
         "ss_lr_scheduler": "constant",
-        "ss_v2": str(generation == "v2"),
-        # v2 comes in two kinds, and which of them is not known here
-        **({"ss_base_model_version": "sd_v1"} if generation == "v1" else {}),
+        "ss_v2": str(architecture == "stable-diffusion-v2"),
+        **({"ss_base_model_version": version} if version else {}),
         **{
             k: facts.told[f"tuning.{v}"]
             for k, v in of_tuning.items()

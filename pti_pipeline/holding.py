@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pti_pipeline import lora
 from pti_pipeline.batches import Material
-from pti_pipeline.characters import class_word, encode
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.randomness import generator
@@ -119,7 +118,7 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
     """Latents of a sample of the base model for each of P prompts' states."""
     base, usual = ground.base, SampleSettings()
     how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
-    negative = encode(base, class_word(), [""])[0, 0]
+    negative = base.unconditional()
     pictures = [
         sample(base, states[i : i + ROWS][None], negative, seeds[i : i + ROWS], *how)[0]
         for i in range(0, len(states), ROWS)
@@ -134,7 +133,8 @@ def _noised(
     base, material = ground.base, ground.material
     prompts = torch.randint(len(states), (count,), generator=source).to(base.device)
     pictures = torch.randint(len(material.mean), (count,), generator=source).to(base.device)
-    times = torch.randint(base.timesteps, (count,), generator=source).to(base.device)
+    even = torch.randint(base.timesteps, (count,), generator=source).to(base.device)
+    times = base.drawn(even)
     shape = (count, *material.mean.shape[1:])
     noise, posterior = (torch.randn(shape, generator=source).to(base.device) for _ in range(2))
     if samples is None:

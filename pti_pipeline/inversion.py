@@ -58,11 +58,12 @@ def token_losses(
     Of each one's batch of ``size`` rows only ``rows`` are taken.
     """
     batch = draw_batch(material, seeds, size, base.timesteps, step, rows)
-    with attached(base.text_encoder, vectors):
+    with attached(base.text_encoders, vectors):
         condition = base.condition(material.ids[batch.prompts])
-    noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-    prediction = base.predict(noisy, batch.timesteps, condition)
-    target = base.target(batch.latents, batch.noise, batch.timesteps)
+    times = base.drawn(batch.timesteps)
+    noisy = base.add_noise(batch.latents, batch.noise, times)
+    prediction = base.predict(noisy, times, condition)
+    target = base.target(batch.latents, batch.noise, times)
     return Losses.plain(*pack_losses(prediction, target, len(seeds), size))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.pivot import Pivot, by_encoder
 from pti_pipeline.weights import BUNDLED
 
 OURS = re.compile(r"unet\.(.+)\.lora\.(down|up)\.weight")
@@ -46,11 +47,12 @@ def lora_weights(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tenso
     return found
 
 
-def embedding_weights(vectors: Tensor) -> dict[str, Tensor]:
-    """Name a token's vectors (n, H) as a file of their own has them; its stem is their word."""
-    return {"emb_params": vectors}
+def embedding_weights(pivot: Pivot) -> dict[str, Tensor]:
+    """Name a token's vectors as a file of their own has them; its stem is their word."""
+    return by_encoder(pivot, "emb_params")
 
 
-def bundled_weights(word: str, vectors: Tensor) -> dict[str, Tensor]:
-    """Name a token's vectors (n, H) as a LoRA's file has them beside the LoRA, with their word."""
-    return {f"{BUNDLED}{word}.string_to_param.*": vectors}
+def bundled_weights(word: str, pivot: Pivot) -> dict[str, Tensor]:
+    """Name a token's vectors as a LoRA's file has them beside the LoRA, with their word."""
+    parts = by_encoder(pivot, "string_to_param.*")
+    return {f"{BUNDLED}{word}.{name}": vectors for name, vectors in parts.items()}

@@ -82,4 +82,4 @@ def usable_ranks(rank: int, timesteps: int, now: Tensor) -> Tensor:
 
 def asked_timesteps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Timesteps that a denoiser is called with, (n,) or (1,)."""
-    return torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1)
+    return torch.as_tensor(kwargs["timestep"] if "timestep" in kwargs else args[1]).reshape(-1)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from pti_pipeline.errors import ModelError
 from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle, write_weights
 
+ENCODERS = ("clip_l", "clip_g")
+"""What files call the parts of a token that two CLIP text encoders read."""
 LONGEST = 64
 """Characters of a placeholder token, at most."""
 
@@ -34,12 +36,15 @@ class Pivot:
         The vectors.
     start : Tensor, shape (n, H), float32
         Where they started: the initializer's row, ``n`` times.
+    widths : tuple of int
+        Columns that are each text encoder's; () if there is one.
     """
 
     token: str
     initializer: str
     embedding: Tensor
     start: Tensor
+    widths: tuple[int, ...] = ()
 
 
 def is_word(token: str) -> bool:
@@ -113,22 +118,39 @@ class PackedEmbedding(nn.Module):
 
 
 @contextmanager
-def attached(text_encoder: nn.Module, vectors: Tensor) -> Iterator[None]:
-    """Let ``text_encoder`` read ``vectors`` (K, n, H) at the placeholder ids, for a while."""
-    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    text_encoder.set_input_embeddings(PackedEmbedding(table.weight, vectors))  # type: ignore[operator]
+def attached(text_encoders: Sequence[nn.Module], vectors: Tensor) -> Iterator[None]:
+    """Let text encoders read ``vectors`` (K, n, H) at the placeholder ids, for a while.
+
+    Each reads its own columns of them: H is the sum of their embeddings' widths.
+    """
+    tables = [encoder.get_input_embeddings() for encoder in text_encoders]  # type: ignore[operator]
+    parts = vectors.split([table.embedding_dim for table in tables], -1)
     try:
+        for encoder, table, part in zip(text_encoders, tables, parts, strict=True):
+            encoder.set_input_embeddings(PackedEmbedding(table.weight, part))  # type: ignore[operator]
         yield
     finally:
-        text_encoder.set_input_embeddings(table)  # type: ignore[operator]
+        for encoder, table in zip(text_encoders, tables, strict=True):
+            encoder.set_input_embeddings(table)  # type: ignore[operator]
 
 
 def save_pivot(pivot: Pivot, path: Path) -> None:
-    """Write the file that diffusers' ``load_textual_inversion`` reads, with the start beside it."""
+    """Write the file that diffusers' ``load_textual_inversion`` reads, with the start beside it.
+
+    Of several text encoders each has its own tensor, as diffusers' trainers name them.
+    """
     start = json.dumps(pivot.start[0].tolist())
     metadata = {"token": pivot.token, "initializer": pivot.initializer, "start": start}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(path, {pivot.token: pivot.embedding.float()}, metadata)
+    write_weights(path, by_encoder(pivot, pivot.token), metadata)
+
+
+def by_encoder(pivot: Pivot, alone: str) -> dict[str, Tensor]:
+    """Vectors of each text encoder, by what they are called in files: ``alone`` if there is one."""
+    if len(pivot.widths) < 2:
+        return {alone: pivot.embedding.float()}
+    parts = pivot.embedding.float().split(pivot.widths, 1)
+    return {name: part.contiguous() for name, part in zip(ENCODERS, parts, strict=True)}
 
 
 def load_pivot(path: Path) -> Pivot:
@@ -144,7 +166,9 @@ def load_pivot(path: Path) -> Pivot:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = file.metadata()
             token, initializer = facts["token"], facts["initializer"]
-            embedding = file.get_tensor(token)
+            names = [token] if token in file.keys() else ENCODERS  # noqa: SIM118
+            parts = [file.get_tensor(name) for name in names]
+            embedding = torch.cat(parts, -1)
             start = torch.tensor(json.loads(facts["start"])).float().expand_as(embedding)
         if not is_word(token):
             raise ValueError(f"its token is {token[:LONGEST]!r}")
@@ -158,18 +182,20 @@ def load_pivot(path: Path) -> Pivot:
         raise ModelError(
             "E403", f"the embedding in '{path.name}' is not finite", "invert at a lower rate"
         )
-    return Pivot(token, initializer, embedding, start)
+    widths = tuple(part.shape[1] for part in parts)
+    return Pivot(token, initializer, embedding, start, widths if len(widths) > 1 else ())
 
 
-def load_embedding(path: Path, width: int) -> Tensor:
+def load_embedding(path: Path, widths: Sequence[int]) -> Tensor:
     """Read a learned embedding made elsewhere, as diffusers, kohya or ComfyUI write it.
 
     Parameters
     ----------
     path : Path
-        A ``.safetensors`` file with one tensor, whatever its name, or a LoRA's with one inside.
-    width : int
-        Of the base's embeddings, H.
+        A ``.safetensors`` file with one tensor, whatever its name, or one for each of two text
+        encoders by the names of :data:`ENCODERS`; or a LoRA's with these inside.
+    widths : sequence of int
+        Of the base's embeddings; H is the sum.
 
     Returns
     -------
@@ -181,19 +207,32 @@ def load_embedding(path: Path, width: int) -> Tensor:
         If the file may be a pickle, holds anything else, or vectors that are not finite.
     """
     refuse_pickle(path)
-    hint = f"give a file with one tensor of {width} columns"
+    columns = " and one of ".join(f"{width} columns" for width in widths)
+    hint = f"give a file with one tensor of {columns}"
     try:
         found = read_weights(path)[0]
     except Exception as error:
         raise ModelError("E412", f"can't read '{path.name}' ({error})", hint) from error
-    inside = [tensor for name, tensor in found.items() if name.startswith(BUNDLED)]
-    tensors = inside or list(found.values())
+    inside = {name: tensor for name, tensor in found.items() if name.startswith(BUNDLED)}
+    named = inside or found
+    tensors = [named[name] for name in sorted(named, key=_encoder)]
     shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors) or "nothing"
-    if len(tensors) != 1 or tensors[0].ndim not in (1, 2) or tensors[0].shape[-1] != width:
+    fits = [
+        t.ndim in (1, 2) and t.shape[-1:] == (w,) for t, w in zip(tensors, widths, strict=False)
+    ]
+    rows = {len(t.reshape(-1, t.shape[-1])) for t in tensors if t.ndim}
+    if len(tensors) != len(widths) or not all(fits) or len(rows) != 1:
         raise ModelError("E412", f"'{path.name}' holds {shapes}, no embedding", hint)
-    if not tensors[0].isfinite().all():
+    vectors = torch.cat([t.float().reshape(-1, w) for t, w in zip(tensors, widths, strict=True)], 1)
+    if not vectors.isfinite().all():
         raise ModelError("E403", f"the embedding in '{path.name}' is not finite", "train it again")
-    return tensors[0].float().reshape(-1, width)
+    return vectors
+
+
+def _encoder(name: str) -> int:
+    """Place among :data:`ENCODERS` of one that a tensor's name ends in."""
+    ends = [name.endswith(encoder) for encoder in ENCODERS]
+    return ends.index(True) if any(ends) else len(ends)
 
 
 def has_embedding_inside(path: Path) -> bool:

@@ -139,7 +139,7 @@ def encode_probe(base: BaseModel, probe: Probe, vectors: Tensor | None) -> Tenso
     """Token states (P, L, H) of a probe's prompts, with vectors (n, H) or with the class word."""
     if vectors is None:
         return base.condition(probe.plain)
-    with attached(base.text_encoder, vectors.detach()[None].to(base.device)):
+    with attached(base.text_encoders, vectors.detach()[None].to(base.device)):
         return base.condition(probe.own)
 
 

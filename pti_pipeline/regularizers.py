@@ -62,7 +62,7 @@ def locality(ground: Ground) -> Regularization:
     vectors = neighbours(pivot, base.words().cpu().float(), ground.settings.kappa, PROMPTS)
     who = Characters(pivot.token, vectors.to(base.device))
     ids = tokenized(base, who, ground.prompts)
-    with torch.no_grad(), attached(base.text_encoder, who.vectors):
+    with torch.no_grad(), attached(base.text_encoders, who.vectors):
         states = base.condition(ids[torch.arange(PROMPTS) % len(ids)])
     return Regularization(hold(ground, states))
 

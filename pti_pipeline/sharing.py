@@ -107,7 +107,7 @@ def _places(base: BaseModel) -> int:
     """How many processes can sample at once: one on a GPU, else one a core, as memory allows."""
     if base.device.type != "cpu":
         return 1
-    parts = (base.denoiser, base.text_encoder)
+    parts = (base.denoiser, *base.text_encoders)
     weights = sum(p.nbytes for part in parts for p in part.parameters())
     fitting = machine.free_bytes(base.device) // (LIBRARIES + WEIGHTS_A_WORKER * weights)
     return max(1, min(machine.cores(), fitting))

@@ -23,7 +23,7 @@ from pti_pipeline.training import Losses, bounds, optimise, rates
 @torch.no_grad()
 def encode_prompts(base: BaseModel, pivot: Pivot, ids: Tensor) -> Tensor:
     """Token states (P, L, H) of prompts that name the pivot."""
-    with attached(base.text_encoder, pivot.embedding[None].to(base.device)):
+    with attached(base.text_encoders, pivot.embedding[None].to(base.device)):
         return base.condition(ids)
 
 
@@ -83,10 +83,11 @@ def finetune(
     def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
         batch = draw_batch(material, seeds[part], size, base.timesteps, step, some)
-        noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
-        target = base.target(batch.latents, batch.noise, batch.timesteps)
+        times = base.drawn(batch.timesteps)
+        noisy = base.add_noise(batch.latents, batch.noise, times)
+        target = base.target(batch.latents, batch.noise, times)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]
-        rows = Rows(noisy, batch.timesteps, condition, target, noisy.new_ones(len(noisy)))
+        rows = Rows(noisy, times, condition, target, noisy.new_ones(len(noisy)))
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part):

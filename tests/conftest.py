@@ -61,7 +61,7 @@ def base(tiny_folder):
 def double_base(base):
     """The tiny model in float64, where packed and separate training agree to rounding."""
     base.dtype = torch.float64
-    for part in (base.text_encoder, base.vae, base.denoiser):
+    for part in (base.text_encoders[0], base.vae, base.denoiser):
         part.double()
     return base
 

@@ -1,19 +1,76 @@
-"""Base models by family; a new family is one file here and one line in :data:`FAMILIES`."""
+"""Base models by family; a new family is one file here and one entry in :data:`FAMILIES`."""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recognise import recognise
+from pti_pipeline.weights import SUFFIX, refuse_pickles
 
-FAMILIES = {"StableDiffusionPipeline": "pti_pipeline.families.stable_diffusion"}
-"""Module of each family, by the pipeline class that a model folder names."""
+diffusers.utils.logging.disable_progress_bar()
+diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # errors that it logs are raised too
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Base models of one kind.
+
+    Attributes
+    ----------
+    title : str
+        As people call them.
+    module : str
+        With ``PIPELINE``, the ``OPTIONS`` of its loading, and ``MODEL``, which is made of it.
+    files : tuple of str
+        Kinds of single files, as diffusers calls them.
+    learns : str
+        Where a placeholder's vectors go.
+    predicts : str
+    """
+
+    title: str
+    module: str
+    files: tuple[str, ...]
+    learns: str
+    predicts: str
+
+
+FAMILIES = {
+    "StableDiffusionPipeline": Family(
+        "Stable Diffusion 1.x and 2.x",
+        "stable_diffusion",
+        ("v1", "v2"),
+        "CLIP",
+        "noise or velocity",
+    ),
+    "StableDiffusionXLPipeline": Family(
+        "Stable Diffusion XL",
+        "stable_diffusion_xl",
+        ("xl_base",),
+        "both CLIP encoders",
+        "noise or velocity",
+    ),
+    "StableDiffusion3Pipeline": Family(
+        "Stable Diffusion 3 and 3.5",
+        "stable_diffusion_3",
+        ("sd3", "sd35_medium", "sd35_large"),
+        "both CLIP encoders; T5 reads the token as text",
+        "flow",
+    ),
+}
+"""By the pipeline class that a model folder names."""
 
 WORLD = Path(__file__).parents[1] / "world" / "weights"
 """The embedded model: the base named ``world``."""
@@ -41,28 +98,35 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
         If the device is not at hand.
     """
     source = str(WORLD) if base == "world" else base
-    index = Path(source) / "model_index.json"
-    if os.path.isfile(index):  # unlike Path, it takes any text
-        family = _family(index, base)
-    elif os.path.isdir(source):
-        raise ModelError("E401", f"no model in '{base}'", "give a folder with a model_index.json")
-    else:
-        family = "StableDiffusionPipeline"
-    if family not in FAMILIES:
+    kinds = {kind: name for name, family in FAMILIES.items() for kind in family.files}
+    found, absent = recognise(source, base, kinds)
+    if found not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ModelError("E406", f"'{base}' is a {family}", f"families known: {known}")
-    module = import_module(FAMILIES[family])
-    model: BaseModel = module.load(source, base, choose_device(device), PRECISIONS[precision])
-    return model
-
-
-def _family(index: Path, base: str) -> str:
-    """Name of the pipeline class in a model folder's index."""
+        raise ModelError("E406", f"'{base}' is a {found}", f"families known: {known}")
+    module = import_module(f"{__name__}.{FAMILIES[found].module}")
+    place, dtype = choose_device(device), PRECISIONS[precision]
     try:
-        return str(json.loads(index.read_text("utf-8"))["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        what = f"can't read the model_index.json of '{base}' ({error!r})"
-        raise ModelError("E401", what, "give a folder that diffusers saved") from error
+        if source.endswith(SUFFIX):
+            pipeline = module.PIPELINE.from_single_file(source, dtype=dtype)
+        else:
+            pipeline = module.PIPELINE.from_pretrained(
+                source,
+                dtype=dtype,
+                local_files_only=os.path.isdir(source),
+                use_safetensors=True,
+                trust_remote_code=False,
+                **{**dict.fromkeys(absent), **module.OPTIONS},
+            )
+        model: BaseModel = module.MODEL(pipeline, base, place, dtype)
+        return model
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a part's file makes of the library that reads it
+        if os.path.isdir(source):
+            refuse_pickles(Path(source))
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = f"give a folder, a .safetensors file or a hub id of {FAMILIES[found].title}"
+        raise ModelError("E401", f"can't load the base model '{base}' ({reason})", hint) from error
 
 
 def choose_device(name: str) -> torch.device:

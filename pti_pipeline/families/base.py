@@ -43,14 +43,20 @@ class BaseModel(Protocol):
     """Number of training timesteps."""
     device: torch.device
     dtype: torch.dtype
-    text_encoder: nn.Module
+    text_encoders: tuple[nn.Module, ...]
+    """Those that read placeholders."""
+    widths: tuple[int, ...]
+    """Of their embeddings; H is the sum."""
     denoiser: nn.Module
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
 
     def initializer_row(self, word: str) -> Tensor:
-        """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
+        """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``.
+
+        Of several text encoders, their embeddings side by side.
+        """
 
     def vocabulary(self) -> Tensor:
         """The frozen embedding table, shape (V, H)."""
@@ -68,10 +74,23 @@ class BaseModel(Protocol):
         """Token ids (P, L); placeholder j has id V + j.
 
         In a prompt a token stands for those after it too, see :func:`pti_pipeline.pivot.expand`.
+        Ids below 0 are for an encoder that reads no placeholders.
         """
 
     def condition(self, ids: Tensor) -> Tensor:
-        """Token states (P, L, H) of ids, through whatever embedding is attached."""
+        """What the denoiser is told of prompts, (P, ...), through whatever embedding is attached.
+
+        Token states (P, L, C); some families put further rows behind the L.
+        """
+
+    def unconditional(self) -> Tensor:
+        """What the denoiser is told of no prompt: one row of a condition."""
+
+    def drawn(self, even: Tensor) -> Tensor:
+        """Timesteps as the family draws them in training, of integers drawn evenly from 0 to T - 1.
+
+        They need be no integers, but are from 0 to T: larger is noisier.
+        """
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy latents at ``timesteps``."""

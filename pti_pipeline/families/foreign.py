@@ -1,15 +1,14 @@
-"""LoRA files made elsewhere, of diffusers, peft or kohya, on a Stable Diffusion pipeline."""
+"""LoRA files made elsewhere, of diffusers, peft or kohya, on a pipeline of any family."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 from torch import Tensor
 
@@ -19,51 +18,66 @@ from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
 PEFT = "base_model.model."
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
-WEIGHT = re.compile(r"(unet|text_encoder)\.(.+)\.lora_([AB])\.weight")
+WEIGHT = re.compile(r"([a-z_0-9]+)\.(.+)\.lora_([AB])\.weight")
 HINT = "give a LoRA of this base model, as diffusers, peft or kohya write it"
 
 
 @contextmanager
-def attached(pipeline: StableDiffusionPipeline, path: Path) -> Iterator[Moved]:
-    """Let a pipeline's denoiser and text encoder answer with a LoRA file's layers, for a while.
+def attached(pipeline: Any, parts: Sequence[str], path: Path) -> Iterator[Moved]:
+    """Let a pipeline answer with a LoRA file's layers, for a while.
 
     diffusers loads and unloads; the layers that it finds afterwards are the very same.
+
+    Parameters
+    ----------
+    pipeline : DiffusionPipeline
+    parts : sequence of str
+        Of the pipeline, that may have a LoRA: the denoiser, and text encoders.
+    path : Path
 
     Raises
     ------
     ModelError
         If the file is a pickle, holds what is no LoRA weight, or does not fit the base model.
     """
-    state, metadata = _read(path)
-    layers = _layers(pipeline, path, state)
-    parts = (pipeline.unet, pipeline.text_encoder)
+    state, metadata = _read(pipeline, parts, path)
+    layers = _layers(pipeline, parts, path, state)
     try:
         try:
-            _attach(pipeline, state, metadata)
+            _attach(pipeline, parts, state, metadata)
         except Exception as error:  # peft raises anything on settings that it does not know
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ModelError("E411", f"can't attach '{path.name}' ({reason})", HINT) from error
         for part in parts:
-            part.requires_grad_(False)
+            getattr(pipeline, part).requires_grad_(False)
         yield _moved(pipeline, path, layers)
     finally:
         pipeline.unload_lora_weights()
 
 
 def _attach(
-    pipeline: StableDiffusionPipeline, state: Mapping[str, Tensor], metadata: dict[str, Any] | None
+    pipeline: Any,
+    parts: Sequence[str],
+    state: Mapping[str, Tensor],
+    metadata: dict[str, Any] | None,
 ) -> None:
     options = {"network_alphas": None, "metadata": metadata, "_pipeline": pipeline}
-    if any(name.startswith("unet.") for name in state):
-        pipeline.load_lora_into_unet(dict(state), unet=pipeline.unet, **options)
-    if any(name.startswith("text_encoder.") for name in state):
-        pipeline.load_lora_into_text_encoder(
-            dict(state), text_encoder=pipeline.text_encoder, prefix="text_encoder", **options
-        )
+    for part in parts:
+        if not any(name.startswith(f"{part}.") for name in state):
+            continue
+        module = getattr(pipeline, part)
+        if part == parts[0]:
+            module.load_lora_adapter(dict(state), prefix=part, **options)
+        else:
+            pipeline.load_lora_into_text_encoder(
+                dict(state), text_encoder=module, prefix=part, **options
+            )
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Weights under peft's names behind ``unet.`` and ``text_encoder.``, and peft's settings."""
+def _read(
+    pipeline: Any, parts: Sequence[str], path: Path
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Weights under peft's names behind the parts' own, and peft's settings."""
     refuse_pickle(path)
     try:
         tensors, header = read_weights(path)
@@ -78,18 +92,23 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             raise ModelError("E403", f"'{name}' in '{path.name}' is not finite", "train again")
     try:
         if any(name.startswith(KOHYA) for name in state):
-            return _from_kohya(path, state), None
+            return _from_kohya(pipeline, parts, path, state), None
         if any(name.startswith(PEFT) for name in state):
-            return _from_peft(path, state)
-        return _in_peft_names(state), facts
+            return _from_peft(parts, path, state)
+        return _in_peft_names(pipeline, parts, state), facts
     except ModelError:
         raise
     except Exception as error:  # whatever diffusers makes of names that it does not know
         raise ModelError("E411", f"'{path.name}' holds odd names ({error})", HINT) from error
 
 
-def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _from_kohya(
+    pipeline: Any, parts: Sequence[str], path: Path, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Convert kohya's names by diffusers' rules; alpha / rank goes into the weights."""
+    if parts[0] != "unet":
+        what = f"'{path.name}' has kohya's names of a UNet, and this base model has a {parts[0]}"
+        raise ModelError("E411", what, "give it as diffusers or peft write it")
     scaled = {name: value for name, value in state.items() if not name.endswith(".alpha")}
     for name, up in scaled.items():
         layer, _, kind = name.partition(".")
@@ -97,7 +116,7 @@ def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if kind == "lora_up.weight" and alpha is not None:
             scaled[name] = up * (alpha.float() / up.shape[1]).to(up.dtype)
     try:
-        converted, _ = StableDiffusionPipeline.lora_state_dict(scaled)
+        converted, _ = pipeline.lora_state_dict(scaled, unet_config=pipeline.unet.config)
     except KeyError as error:
         raise ModelError("E411", f"'{path.name}' lacks {error}", HINT) from error
     except ValueError as error:
@@ -105,10 +124,12 @@ def _from_kohya(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = next((n for n in scaled if not n.endswith(known)), "")
         what = f"'{path.name}' holds '{name}', which is no weight of a LoRA"
         raise ModelError("E411", what, HINT) from error
-    return _in_peft_names(converted)
+    return _in_peft_names(pipeline, parts, converted)
 
 
-def _from_peft(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _from_peft(
+    parts: Sequence[str], path: Path, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Convert the file that peft's ``save_pretrained`` writes, with the settings beside it."""
     beside = path.with_name("adapter_config.json")
     try:
@@ -116,30 +137,35 @@ def _from_peft(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     except (OSError, ValueError) as error:
         hint = "put the adapter_config.json that peft wrote beside it"
         raise ModelError("E411", f"'{path.name}' lacks its settings ({error})", hint) from error
-    part = "text_encoder" if any("_proj.lora_" in name for name in state) else "unet"
+    part = "text_encoder" if any(".self_attn." in name for name in state) else parts[0]
     named = {f"{part}.{name.removeprefix(PEFT)}": value for name, value in state.items()}
     return named, {f"{part}.{name}": value for name, value in facts.items()}
 
 
-def _in_peft_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _in_peft_names(
+    pipeline: Any, parts: Sequence[str], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Rename weights of diffusers' older layouts.
 
     Text encoders mix two of them in one file, and diffusers' own loader (0.42) then drops the
     attention's weights in silence: so each layout is converted by itself.
     """
-    text = {n: v for n, v in state.items() if n.startswith("text_encoder.")}
+    text = {n: v for n, v in state.items() if n.partition(".")[0] in parts[1:]}
     mixed: list[dict[str, Tensor]] = [{}, {}]
     for name, value in text.items():
-        mixed["lora_linear_layer" in name][name.replace(".text_model.", ".")] = value
+        part, _, layer = name.partition(".")
+        inside = "text_model." if hasattr(getattr(pipeline, part), "text_model") else ""
+        whole = f"{part}.{inside}{layer.removeprefix('text_model.')}"
+        mixed["lora_linear_layer" in name][whole] = value
     renamed = convert_unet_state_dict_to_peft({n: v for n, v in state.items() if n not in text})
-    for part in mixed:
-        done = any(".lora_A." in name for name in part)
-        renamed |= part if done or not part else convert_state_dict_to_peft(part)
+    for layout in mixed:
+        done = any(".lora_A." in name for name in layout)
+        renamed |= layout if done or not layout else convert_state_dict_to_peft(layout)
     return dict(renamed)
 
 
 def _layers(
-    pipeline: StableDiffusionPipeline, path: Path, state: Mapping[str, Tensor]
+    pipeline: Any, parts: Sequence[str], path: Path, state: Mapping[str, Tensor]
 ) -> list[str]:
     """Check every weight against the base's layers; return the layers' names."""
     found: dict[str, dict[str, Tensor]] = {}
@@ -151,6 +177,9 @@ def _layers(
         found.setdefault(f"{match[1]}.{match[2]}", {})[match[3]] = value
     if not found:
         raise ModelError("E411", f"'{path.name}' holds no weights", HINT)
+    if others := {name.partition(".")[0] for name in found} - {*parts}:
+        what = f"'{path.name}' is of a {min(others)}, and this base model has {', '.join(parts)}"
+        raise ModelError("E411", what, HINT)
     for name, pair in found.items():
         part, _, layer = name.partition(".")
         try:
@@ -170,7 +199,7 @@ def _misfit(path: Path, layer: str) -> ModelError:
     return ModelError("E411", f"'{path.name}' does not fit the base model at '{layer}'", HINT)
 
 
-def _moved(pipeline: StableDiffusionPipeline, path: Path, layers: list[str]) -> Moved:
+def _moved(pipeline: Any, path: Path, layers: list[str]) -> Moved:
     moved = weights = 0.0
     for name in layers:
         part, _, layer = name.partition(".")

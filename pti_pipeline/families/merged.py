@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from pti_pipeline import lora
 
 
 def save_merged(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
+    readers: Sequence[tuple[str, str]],
     tokens: list[str],
     vectors: Tensor,
+    denoiser: nn.Module,
     adapter: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
     folder: Path,
 ) -> None:
@@ -26,11 +28,16 @@ def save_merged(
 
     Parameters
     ----------
-    pipeline : StableDiffusionPipeline
+    pipeline : DiffusionPipeline
+    readers : sequence of (str, str)
+        Its tokenizers and text encoders that learn the token, by name.
     tokens : list of str
         One for each vector, as :func:`pti_pipeline.pivot.placeholder_tokens` names them: diffusers
         puts all of them where a prompt has the first.
     vectors : Tensor, shape (n, H)
+        Side by side, those of each encoder.
+    denoiser : nn.Module
+        The pipeline's.
     adapter : pair of mappings, optional
         A LoRA's weights and settings, see :func:`pti_pipeline.lora.attach_states`.
     folder : Path
@@ -40,21 +47,37 @@ def save_merged(
     ModelError
         If the LoRA does not fit.
     """
-    tokenizer, text_encoder = copy.deepcopy((pipeline.tokenizer, pipeline.text_encoder))
-    tokenizer.add_tokens(tokens)
-    size = text_encoder.get_input_embeddings().num_embeddings
-    text_encoder.resize_token_embeddings(size + len(tokens), mean_resizing=False)
-    text_encoder.get_input_embeddings().weight.data[size:] = vectors
-    words = {"tokenizer": tokenizer, "text_encoder": text_encoder}
-    whole = type(pipeline)(
-        **{**pipeline.components, **words},
-        requires_safety_checker=pipeline.safety_checker is not None,
-    )
-    with _moved(_moves(pipeline.unet, adapter)):
+    words: dict[str, Any] = {}
+    for names in readers:
+        tokenizer, encoder = copy.deepcopy([getattr(pipeline, name) for name in names])
+        width = encoder.get_input_embeddings().embedding_dim
+        _add_words(tokenizer, encoder, tokens, vectors[:, :width])
+        words |= dict(zip(names, (tokenizer, encoder), strict=True))
+        vectors = vectors[:, width:]
+    facts = {key: value for key, value in pipeline.config.items() if key in _settings(pipeline)}
+    whole = type(pipeline)(**{**pipeline.components, **words}, **facts)
+    with _moved(_moves(denoiser, adapter)):
         whole.save_pretrained(folder)
     for name in ("model_index.json", "*/config.json"):
         for path in folder.glob(name):
             _forget_place(path)
+
+
+def _add_words(tokenizer: Any, encoder: Any, tokens: list[str], vectors: Tensor) -> None:
+    """Let a tokenizer know further words, and an encoder their vectors (n, H).
+
+    The end token is written down: an outdated one would let pooled states be the words' own.
+    """
+    tokenizer.add_tokens(tokens)
+    size = encoder.get_input_embeddings().num_embeddings
+    encoder.resize_token_embeddings(size + len(tokens), mean_resizing=False)
+    encoder.get_input_embeddings().weight.data[size:] = vectors
+    encoder.config.eos_token_id = tokenizer.eos_token_id
+
+
+def _settings(pipeline: Any) -> set[str]:
+    """Names of what a pipeline is made with besides its parts."""
+    return {*inspect.signature(type(pipeline)).parameters} - {*pipeline.components}
 
 
 def _moves(

@@ -108,7 +108,7 @@ def _character(base: BaseModel, files: Files) -> Characters:
 
 
 def _vectors(base: BaseModel, path: Path) -> Tensor:
-    return load_embedding(path, base.vocabulary().shape[1])
+    return load_embedding(path, base.widths)
 
 
 def _distances(base: BaseModel, files: Files, word: str) -> dict[str, float]:

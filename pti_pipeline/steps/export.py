@@ -56,6 +56,7 @@ def export(
             what = f"a pivot alone, without a LoRA, has no {' and no '.join(left_out)}"
             raise UsageError("E241", what, "take the form diffusers or embedding")
         who = _read(kept, base, "merged" in chosen)
+        _check_forms(who, chosen)
         names = {form: WRITERS[form][0].format(word=who.word) for form in chosen}
         _make_room(output, names.values())
         params = {"model": model, "form": ",".join(chosen), "output": output}
@@ -77,6 +78,7 @@ def _read(kept: Kept, base: str, merged: bool) -> Character:
         width=pivot.embedding.shape[1],
         rank=lora.rank if lora else 0,
         alpha=lora.alpha if lora else 0.0,
+        part=lora.part if lora else "",
         told=told,
         date=date,
     )
@@ -85,6 +87,14 @@ def _read(kept: Kept, base: str, merged: bool) -> Character:
         what = f"base model '{model.name}' is not the one this character was trained on"
         raise ModelError("E404", what, "name the folder of the right base with --base")
     return Character(pivot, kept.pivot, lora, facts, model)
+
+
+def _check_forms(who: Character, forms: Sequence[str]) -> None:
+    """Raise ``UsageError`` if other tools have no names for such a LoRA's layers."""
+    odd = [form for form in forms if form in OF_LORA]
+    if odd and who.lora and who.lora.part != "unet":
+        what = f"a LoRA of a {who.lora.part} has no form {' and no form '.join(odd)}"
+        raise UsageError("E241", what, "take the form diffusers, which ComfyUI reads too")
 
 
 def _make_room(output: Path, names: Collection[str]) -> None:

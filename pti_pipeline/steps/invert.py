@@ -90,7 +90,7 @@ def run_inversions(
 
         def keep(k: int, owner: int) -> None:
             learned = vectors[owner].detach().cpu()
-            pivot = Pivot(ready.token, ready.initializer, learned, start.cpu())
+            pivot = Pivot(ready.token, ready.initializer, learned, start.cpu(), base.widths)
             with TemporaryDirectory() as folder:
                 save_pivot(pivot, Path(folder) / PIVOT_FILE)
                 runs[k].log_artifact(Path(folder) / PIVOT_FILE, "pivot")

@@ -98,7 +98,7 @@ def test_the_base_is_left_as_it_was(cases):
 def test_one_process_where_memory_or_a_gpu_says_so(cases, monkeypatch):
     base = m.equipment(METER).base
     monkeypatch.setattr(sharing.machine, "cores", lambda: 8)
-    weights = sum(p.nbytes for x in (base.denoiser, base.text_encoder) for p in x.parameters())
+    weights = sum(p.nbytes for x in (base.denoiser, base.text_encoders[0]) for p in x.parameters())
     monkeypatch.setattr(
         sharing.machine,
         "free_bytes",

@@ -202,7 +202,7 @@ def subject(pictures):
 
 
 def test_only_the_placeholders_rows_move(base, subject):
-    state = {k: v.clone() for k, v in base.text_encoder.state_dict().items()}
+    state = {k: v.clone() for k, v in base.text_encoders[0].state_dict().items()}
     unet = {k: v.clone() for k, v in base.denoiser.state_dict().items()}
     material = prepare(base, subject, ["<c>"])
     vectors = base.initializer_row("cat").expand(1, 1, -1).clone()
@@ -210,7 +210,7 @@ def test_only_the_placeholders_rows_move(base, subject):
     for _ in invert(base, material, vectors, [InvertSettings(lr=0.1, steps=5)]):
         pass
     assert not torch.equal(vectors, start)
-    assert all(torch.equal(state[k], v) for k, v in base.text_encoder.state_dict().items())
+    assert all(torch.equal(state[k], v) for k, v in base.text_encoders[0].state_dict().items())
     assert all(torch.equal(unet[k], v) for k, v in base.denoiser.state_dict().items())
 
 

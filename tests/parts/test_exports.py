@@ -54,7 +54,7 @@ def who(request, base, tiny_folder, kept):
     file = read_lora(own_lora(base, kept))
     told = {"tuning.lr": "0.01", "tuning.steps": "9"}
     place = str(tiny_folder), base.fingerprint
-    facts = Facts("<mochi>", "cat", *place, 16, file.rank, file.alpha, told)
+    facts = Facts("<mochi>", "cat", *place, 16, file.rank, file.alpha, "unet", told)
     return Character(pivot, kept / "learned_embeds.safetensors", file, facts, base)
 
 
@@ -140,7 +140,7 @@ def test_the_embedding_reads_as_one_tensor_of_all_vectors(who, tmp_path):
     path = written(who, "embedding", tmp_path)
     assert path.name == "mochi.safetensors"
     assert list(load_file(path)) == ["emb_params"]
-    assert torch.equal(load_embedding(path, 16), who.pivot.embedding)
+    assert torch.equal(load_embedding(path, [16]), who.pivot.embedding)
 
 
 def test_the_bundle_splits_as_a1111_and_comfyui_split_it(who, tmp_path):
@@ -163,12 +163,12 @@ def test_the_bundle_splits_as_a1111_and_comfyui_split_it(who, tmp_path):
 def test_our_own_reader_takes_both_out_of_a_bundle(base, who, tmp_path):
     path, kohya = written(who, "bundle", tmp_path), written(who, "kohya", tmp_path)
     assert has_embedding_inside(path) and not has_embedding_inside(kohya)
-    assert torch.equal(load_embedding(path, 16), who.pivot.embedding)
+    assert torch.equal(load_embedding(path, [16]), who.pivot.embedding)
     expected = ours(who)
     with base.lora_file(path):
         assert np.abs(ours(who, with_lora=False) - expected).max() <= 1
     with pytest.raises(ModelError, match="E412"):
-        load_embedding(kohya, 16)
+        load_embedding(kohya, [16])
 
 
 def test_merging_leaves_the_base_as_it_was_and_tells_no_place(base, who, tiny_folder, tmp_path):
@@ -217,16 +217,24 @@ def test_a_lora_that_would_draw_other_pictures_is_refused(base, kept, case, code
 
 
 @pytest.mark.parametrize(
-    ("width", "name"), [(768, "stable-diffusion-v1"), (1024, "stable-diffusion-v2")]
+    ("width", "part", "name"),
+    [
+        (768, "unet", "stable-diffusion-v1"),
+        (1024, "unet", "stable-diffusion-v2"),
+        (2048, "unet", "stable-diffusion-xl-v1-base"),
+        (2048, "transformer", "stable-diffusion-3-medium"),
+        (2048, "", "stable-diffusion"),
+    ],
 )
-def test_the_architecture_is_read_from_the_width(width, name):
+def test_the_architecture_is_read_from_the_width_and_the_part(width, part, name):
     from pti_pipeline.headers import kohya, modelspec
 
-    facts = Facts("<x>", "cat", "someone/sd", "f" * 64, width, 4, 8.0, {})
+    facts = Facts("<x>", "cat", "someone/sd", "f" * 64, width, 4, 8.0, part, {})
     assert modelspec(facts, "lora", "x", "x", "")["modelspec.architecture"] == f"{name}/lora"
     header = kohya(facts, "x", "")
     assert header["ss_v2"] == str(width == 1024)
-    assert header.get("ss_base_model_version") == ("sd_v1" if width == 768 else None)
+    versions = {"stable-diffusion-v1": "sd_v1", "stable-diffusion-xl-v1-base": "sdxl_base_v1-0"}
+    assert header.get("ss_base_model_version") == versions.get(name)
     assert header["ss_sd_model_name"] == "someone/sd"
 
 

@@ -6,10 +6,12 @@ import torch
 
 from pti_pipeline import families
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families.pipeline import fingerprint as fingerprint_of
+from pti_pipeline.families.schedules import Diffusion
 
 
 def test_the_base_is_frozen(base):
-    for part in (base.text_encoder, base.vae, base.denoiser):
+    for part in (base.text_encoders[0], base.vae, base.denoiser):
         assert not part.training
         assert not any(p.requires_grad for p in part.parameters())
 
@@ -23,7 +25,7 @@ def test_the_fingerprint_is_of_the_weights_and_of_what_they_predict(
     noise = base.scheduler.alphas_cumprod
 
     def fingerprint(levels):
-        return families.stable_diffusion._fingerprint([base.denoiser], "epsilon", levels)
+        return fingerprint_of([base.denoiser], Diffusion(levels, False))
 
     before = fingerprint(noise)
     assert fingerprint(noise.flip(0)) != before

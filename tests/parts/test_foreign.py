@@ -31,7 +31,7 @@ def layers(base):
     """Adapted layers of both parts, under kohya's names."""
     for part, prefix, endings in (
         (base.denoiser, "lora_unet_", UNET),
-        (base.text_encoder, "lora_te_text_model_", TEXT),
+        (base.text_encoders[0], "lora_te_text_model_", TEXT),
     ):
         for name, module in part.named_modules():
             if name.endswith(endings):
@@ -58,7 +58,7 @@ def added(state, name):
 
 
 def parts_of(base):
-    return [dict(part.named_modules()) for part in (base.denoiser, base.text_encoder)]
+    return [dict(part.named_modules()) for part in (base.denoiser, base.text_encoders[0])]
 
 
 def test_a_kohya_file_answers_as_merged_weights(base, tmp_path):
@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite(base, tmp_path):
 @pytest.mark.parametrize("name", ["x.bin", "x.pt", "x.ckpt"])
 def test_pickles_are_refused_unread(base, tmp_path, name):
     torch.save({}, tmp_path / name)
-    for read in (lambda p: base.lora_file(p).__enter__(), lambda p: load_embedding(p, 16)):
+    for read in (lambda p: base.lora_file(p).__enter__(), lambda p: load_embedding(p, [16])):
         with pytest.raises(ModelError, match="E410"):
             read(tmp_path / name)
 
@@ -226,7 +226,7 @@ def test_embeddings_of_others(tmp_path):
     path = tmp_path / "x.safetensors"
     for name, shape in (("<c>", (16,)), ("emb_params", (3, 16)), ("clip_l", (1, 16))):
         save_file({name: torch.arange(torch.Size(shape).numel()).float().view(shape)}, path)
-        found = load_embedding(path, 16)
+        found = load_embedding(path, [16])
         assert found.shape == (shape[0] if len(shape) == 2 else 1, 16) and found[-1, 1] % 16 == 1
     for state in (
         {"emb_params": torch.ones(1, 8)},
@@ -235,10 +235,10 @@ def test_embeddings_of_others(tmp_path):
     ):
         save_file(state, path)
         with pytest.raises(ModelError, match="E412"):
-            load_embedding(path, 16)
+            load_embedding(path, [16])
     save_file({"a": torch.full((1, 16), torch.inf)}, path)
     with pytest.raises(ModelError, match="E403"):
-        load_embedding(path, 16)
+        load_embedding(path, [16])
     path.write_text(json.dumps({}))
     with pytest.raises(ModelError, match="E412"):
-        load_embedding(path, 16)
+        load_embedding(path, [16])

@@ -8,27 +8,27 @@ from pti_pipeline.pivot import Pivot, attached, load_pivot, placeholder_tokens, 
 
 
 def test_attaching_leaves_the_table_and_every_other_token_alone(base):
-    table = base.text_encoder.get_input_embeddings()
+    table = base.text_encoders[0].get_input_embeddings()
     before = table.weight.clone()
     ids = base.tokenize(["a photo of cat"], ["<c>"])
     plain = base.condition(ids)
-    with attached(base.text_encoder, torch.randn(1, 1, 16, generator=torch.Generator())):
+    with attached(base.text_encoders, torch.randn(1, 1, 16, generator=torch.Generator())):
         assert torch.equal(base.condition(ids), plain)
-    assert base.text_encoder.get_input_embeddings() is table
+    assert base.text_encoders[0].get_input_embeddings() is table
     assert torch.equal(table.weight, before)
 
 
 def test_an_error_inside_also_detaches(base):
-    table = base.text_encoder.get_input_embeddings()
-    with pytest.raises(RuntimeError), attached(base.text_encoder, torch.zeros(1, 1, 16)):
+    table = base.text_encoders[0].get_input_embeddings()
+    with pytest.raises(RuntimeError), attached(base.text_encoders, torch.zeros(1, 1, 16)):
         raise RuntimeError
-    assert base.text_encoder.get_input_embeddings() is table
+    assert base.text_encoders[0].get_input_embeddings() is table
 
 
 def test_the_initializers_own_row_reads_as_the_initializer(base):
     row = base.initializer_row("cat")
     ids = base.tokenize(["a photo of <c>"], ["<c>"])
-    with attached(base.text_encoder, row[None, None]):
+    with attached(base.text_encoders, row[None, None]):
         found = base.condition(ids)
     assert torch.equal(found, base.condition(base.tokenize(["a photo of cat"], ["<c>"])))
 
@@ -36,10 +36,10 @@ def test_the_initializers_own_row_reads_as_the_initializer(base):
 def test_each_experiment_reads_its_own_vectors(base):
     vectors = torch.randn(3, 2, 16, generator=torch.Generator().manual_seed(1))
     ids = base.tokenize(["<c> on the beach", "a <c>"], placeholder_tokens("<c>", 2))
-    with attached(base.text_encoder, vectors):
+    with attached(base.text_encoders, vectors):
         packed = base.condition(ids.repeat(3, 1))
     for k in range(3):
-        with attached(base.text_encoder, vectors[k : k + 1]):
+        with attached(base.text_encoders, vectors[k : k + 1]):
             torch.testing.assert_close(base.condition(ids), packed[2 * k : 2 * k + 2])
 
 
@@ -51,7 +51,7 @@ def test_diffusers_reads_the_file(base, tiny_folder, tmp_path, vectors):
     pipe = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
     pipe.load_textual_inversion(str(tmp_path / "learned_embeds.safetensors"))
     theirs = pipe.encode_prompt("a <c> on the beach", "cpu", 1, False)[0]
-    with attached(base.text_encoder, embedding[None]):
+    with attached(base.text_encoders, embedding[None]):
         ids = base.tokenize(["a <c> on the beach"], placeholder_tokens("<c>", vectors))
         torch.testing.assert_close(base.condition(ids), theirs)
 

@@ -94,5 +94,5 @@ def test_both_towers_of_clip_know_the_world():
     right = logits.argmax(1) == torch.from_numpy(factors.color)
     assert right.float().mean() > 0.5  # chance is 0.11
     base = load("world", "cpu")
-    for name, value in base.text_encoder.state_dict().items():
+    for name, value in base.text_encoders[0].state_dict().items():
         assert torch.equal(model.text_model.state_dict()[name], value)

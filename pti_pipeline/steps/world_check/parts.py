@@ -79,7 +79,7 @@ def speed(base: BaseModel, how: SampleSettings) -> Iterator[Measure]:
     times = torch.full((4,), base.timesteps // 2, device=base.device)
 
     def step() -> None:
-        with attached(base.text_encoder, vectors):
+        with attached(base.text_encoders, vectors):
             condition = base.condition(ids)
         denoising_loss(base.predict(latents, times, condition), latents).sum().backward()
 

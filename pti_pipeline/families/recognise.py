@@ -1,0 +1,113 @@
+"""Which family a base model is of: by a folder's index, a single file's weights, or a hub id."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES, infer_diffusers_model_type
+from safetensors import safe_open
+
+from pti_pipeline.errors import ModelError
+from pti_pipeline.weights import SUFFIX, refuse_pickle
+
+INDEX = "model_index.json"
+OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts of pipelines that are not used here."""
+
+
+def recognise(source: str, name: str, files: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Tell the pipeline class that a base model is of, and the parts that it does without.
+
+    Parameters
+    ----------
+    source : str
+        A folder, a ``.safetensors`` file or a hub id.
+    name : str
+        As the user wrote it.
+    files : mapping of str to str
+        Class of each kind of single file, by diffusers' name of the kind.
+
+    Returns
+    -------
+    str
+        Name of the class, maybe of no family that is known here; of a single file then its kind.
+    list of str
+        Parts.
+
+    Raises
+    ------
+    ModelError
+        If it can't be told, or parts are missing.
+    """
+    if os.path.isdir(source):
+        index = _read_index(Path(source), name)
+        _check_parts(Path(source), name, index)
+    elif os.path.isfile(source) or source.endswith(SUFFIX):
+        kind = _kind(Path(source), name)
+        return files.get(kind, kind), []
+    else:
+        index = _asked_index(source, name)
+    absent = [part for part, kind in index.items() if kind == [None, None]]
+    return str(index["_class_name"]), absent
+
+
+def _read_index(folder: Path, name: str) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise ModelError("E401", f"no model in '{name}'", f"give a folder with a {INDEX}")
+    try:
+        index = json.loads((folder / INDEX).read_text("utf-8"))
+        return {**index, "_class_name": index["_class_name"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"can't read the {INDEX} of '{name}' ({error!r})"
+        raise ModelError("E401", what, "give a folder that diffusers saved") from error
+
+
+def _check_parts(folder: Path, name: str, index: Mapping[str, Any]) -> None:
+    """Raise ``ModelError`` if a folder lacks parts that its index names."""
+    pairs = {part: kind for part, kind in index.items() if isinstance(kind, list)}
+    named = [part for part, kind in pairs.items() if kind[-1:] != [None] and part not in OPTIONAL]
+    if missing := [part for part in named if not (folder / part).is_dir()]:
+        there = ", ".join(part for part in named if part not in missing) or "nothing"
+        what = f"'{name}' lacks {', '.join(missing)}; of the parts that its {INDEX} names it has "
+        raise ModelError("E401", what + there, "copy or download the whole folder")
+
+
+def _kind(path: Path, name: str) -> str:
+    """Which kind of checkpoint a single file holds, as diffusers calls it; only names are read."""
+    hint = "give a folder, a .safetensors file or a hub id of a whole model"
+    if path.is_file():
+        refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys()
+            shapes = {key: file.get_slice(key).get_shape() for key in names}
+        kind = str(
+            infer_diffusers_model_type(
+                {k: torch.empty(s, device="meta") for k, s in shapes.items()}
+            )
+        )
+    except Exception as error:  # whatever safetensors or diffusers make of what is no checkpoint
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
+    if kind == "v1" and CHECKPOINT_KEY_NAMES["v1"] not in shapes:  # its answer to all else
+        what = f"'{name}' holds no checkpoint of a base model that diffusers knows"
+        raise ModelError("E406", what, hint)
+    return kind
+
+
+def _asked_index(source: str, name: str) -> dict[str, Any]:
+    """Index of a model on the hub, or in this machine's copy of it."""
+    try:
+        return dict(DiffusionPipeline.load_config(source))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"can't find the base model '{name}' here or on the hub ({reason})"
+        raise ModelError(
+            "E401", what, "give a folder or a file, or a hub id while online"
+        ) from error

@@ -1,0 +1,131 @@
+"""Stable Diffusion 3 and 3.5: a transformer that predicts a flow's velocity (Esser et al. 2024).
+
+Both CLIP encoders learn the placeholder. T5, where the pipeline has it, is left as it is: to it the
+placeholder is a piece of text like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+from torch import Tensor
+
+from pti_pipeline.families import encoders
+from pti_pipeline.families.joint_attention import watched
+from pti_pipeline.families.pipeline import PipelineModel
+from pti_pipeline.families.schedules import Flow
+
+PIPELINE = StableDiffusion3Pipeline
+OPTIONS: dict[str, Any] = {}
+LENGTH = 256
+"""Tokens that T5 reads: diffusers' default."""
+
+
+class StableDiffusion3(PipelineModel):
+    """A frozen Stable Diffusion 3 model; see :class:`pti_pipeline.families.base.BaseModel`."""
+
+    denoiser_part = "transformer"
+    encoder_parts = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+
+    def __init__(
+        self,
+        pipeline: StableDiffusion3Pipeline,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        config = pipeline.scheduler.config
+        flow = Flow(config.num_train_timesteps, config.shift)
+        super().__init__(pipeline, name, device, dtype, flow)
+        self._second = pipeline.tokenizer_2
+        if self._second.get_vocab() != self.tokenizer.get_vocab():
+            raise ValueError("its two CLIP tokenizers know other words")
+        for part in self.text_encoders:
+            encoders.pool_at_the_end(part, self.tokenizer)
+        self._pooled = sum(part.config.projection_dim for part in self.text_encoders)
+        self._t5 = pipeline.text_encoder_3
+        if self._t5 is not None:
+            self._t5.requires_grad_(False).eval().to(device)
+        self._read: dict[bytes, Tensor] = {}
+
+    def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
+        """Token ids (P, L) of CLIP, and then those of T5, counted from -1 downwards."""
+        ids = super().tokenize(prompts, placeholders)
+        if self._t5 is None:
+            return F.pad(ids, (0, LENGTH), value=-1)
+        batch = self.pipeline.tokenizer_3(
+            list(prompts),
+            padding="max_length",
+            max_length=LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return torch.cat([ids, -1 - batch.input_ids.to(ids)], 1)
+
+    def condition(self, ids: Tensor) -> Tensor:
+        """States of both CLIP encoders side by side, then T5's; and CLIP's pooled ones, packed."""
+        clip = ids[:, : self.tokenizer.model_max_length]
+        first, one = encoders.read(self.text_encoders[0], clip)
+        second, other = encoders.read(self.text_encoders[1], encoders.padded_as(clip, self._second))
+        states, t5 = torch.cat([first, second], -1), self._t5_states(ids[:, clip.shape[1] :])
+        states = F.pad(states, (0, t5.shape[-1] - states.shape[-1]))
+        return encoders.pack(torch.cat([states, t5], 1), torch.cat([one, other], -1))
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The transformer's prediction, float32 or wider."""
+        states, pooled = encoders.unpack(condition.to(self.dtype), self._pooled)
+        output = self.denoiser(
+            hidden_states=noisy.to(self.dtype),
+            timestep=timesteps,
+            encoder_hidden_states=states,
+            pooled_projections=pooled,
+            return_dict=False,
+        )[0]
+        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
+        return prediction
+
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch what pictures attend to in prompts."""
+        return watched(self.denoiser, reduce)
+
+    def sampler(self, steps: int) -> Sampler:
+        """A fresh scheduler of the base's own kind, set to ``steps``."""
+        scheduler, config = Sampler.from_config(self.scheduler.config), self.scheduler.config
+        more = {}
+        if config.use_dynamic_shifting:
+            patches = (self.denoiser.config.sample_size // self.denoiser.config.patch_size) ** 2
+            names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+            more["mu"] = calculate_shift(patches, *(config[name] for name in names))
+        scheduler.set_timesteps(steps, device=self.device, **more)
+        return scheduler
+
+    @torch.no_grad()
+    def _t5_states(self, ids: Tensor) -> Tensor:
+        """T5's states (P, :data:`LENGTH`, H), each prompt read once; zeros without a T5."""
+        if self._t5 is None:
+            width = self.denoiser.config.joint_attention_dim
+            return torch.zeros(len(ids), LENGTH, width, dtype=self.dtype, device=self.device)
+        keys = [row.cpu().numpy().tobytes() for row in ids]
+        for key, row in zip(keys, ids, strict=True):
+            if key not in self._read:
+                self._read[key] = self._t5(-1 - row[None])[0][0]
+        return torch.stack([self._read[key] for key in keys])
+
+
+class Sampler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' scheduler with what those of diffusion models have besides."""
+
+    init_noise_sigma = 1.0
+
+    def scale_model_input(self, sample: Tensor, _: Tensor) -> Tensor:
+        """Give a sample as it is."""
+        return sample
+
+
+MODEL = StableDiffusion3

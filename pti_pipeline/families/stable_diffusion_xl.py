@@ -1,0 +1,81 @@
+"""Stable Diffusion XL: two CLIP text encoders, and a UNet that is also told sizes.
+
+Podell et al. (2023). The placeholder's vectors are those of both encoders, side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from pti_pipeline.families import encoders
+from pti_pipeline.families.attention import watched
+from pti_pipeline.families.pipeline import PipelineModel
+from pti_pipeline.families.schedules import diffusion
+
+PIPELINE = StableDiffusionXLPipeline
+OPTIONS: dict[str, Any] = {"add_watermarker": False}
+"""Of its loading: what is measured are the model's own pictures."""
+
+
+class StableDiffusionXL(PipelineModel):
+    """A frozen Stable Diffusion XL model; see :class:`pti_pipeline.families.base.BaseModel`."""
+
+    encoder_parts = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(pipeline, name, device, dtype, diffusion(pipeline.scheduler))
+        self._second = pipeline.tokenizer_2
+        if self._second.get_vocab() != self.tokenizer.get_vocab():
+            raise ValueError("its two tokenizers know other words")
+        encoders.pool_at_the_end(self.text_encoders[1], self._second)
+        self._pooled = self.text_encoders[1].config.projection_dim
+
+    def condition(self, ids: Tensor) -> Tensor:
+        """States of both encoders side by side, and the second one's pooled state, packed."""
+        first, second = self.text_encoders
+        states, _ = encoders.read(first, ids)
+        others, pooled = encoders.read(second, encoders.padded_as(ids, self._second))
+        return encoders.pack(torch.cat([states, others], -1), pooled)
+
+    def unconditional(self) -> Tensor:
+        """Zeros, if the pipeline is of those that were trained so; else the empty prompt's."""
+        empty = super().unconditional()
+        zeros = self.pipeline.config.force_zeros_for_empty_prompt
+        return torch.zeros_like(empty) if zeros else empty
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The denoiser's prediction, float32 or wider, for pictures of the base's size, not cut."""
+        states, pooled = encoders.unpack(condition.to(self.dtype), self._pooled)
+        side = self.resolution
+        sizes = torch.tensor([side, side, 0, 0, side, side], device=noisy.device)
+        output = self.denoiser(
+            noisy.to(self.dtype),
+            timesteps,
+            states,
+            added_cond_kwargs={
+                "text_embeds": pooled,
+                "time_ids": sizes.to(self.dtype).expand(len(noisy), -1),
+            },
+            return_dict=False,
+        )[0]
+        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
+        return prediction
+
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
+        return watched(self.denoiser, reduce)
+
+
+MODEL = StableDiffusionXL
