@@ -133,9 +133,6 @@ WRITERS: dict[str, tuple[str, Callable[[Character, Path], None]]] = {
 }
 """By form: the name of its file or folder, and what writes it there."""
 
-OF_LORA = ("kohya", "bundle")
-"""Forms that a pivot alone can't take."""
-
 
 def _write_kohya_lora(who: Character, path: Path, inside: Mapping[str, Tensor], hint: str) -> None:
     lora = cast("LoraFile", who.lora)  # a pivot alone is not asked for this form

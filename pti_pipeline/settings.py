@@ -18,6 +18,8 @@ AT_DISTANCE = ("stop", "project")
 """What may happen at a bound on the distance."""
 FORMS = ("diffusers", "embedding", "kohya", "bundle", "merged")
 """In which a character is exported."""
+KOHYAS = ("kohya", "bundle")
+"""Those of them with a LoRA under kohya's names."""
 REG_LATENTS = ("base", "training")
 REG_TIMESTEPS = ("even", "noisy")
 SEEDS = 2**32

@@ -17,6 +17,7 @@ import click
 from pti_pipeline import __version__
 from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
+from pti_pipeline.cli.families import families
 from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.options import (
     executing,
@@ -127,7 +128,7 @@ def main_command(**options: Any) -> None:
 
 for command in (invert, finetune, sweep, evaluate, select, register, report, generate, export):
     main.add_command(command)
-for command in (ui, sync, claims, world):
+for command in (ui, sync, families, claims, world):
     main.add_command(command)
 
 

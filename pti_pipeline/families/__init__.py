@@ -15,6 +15,7 @@ import transformers
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recognise import recognise
+from pti_pipeline.settings import FORMS, KOHYAS
 from pti_pipeline.weights import SUFFIX, refuse_pickles
 
 diffusers.utils.logging.disable_progress_bar()
@@ -38,6 +39,8 @@ class Family:
     learns : str
         Where a placeholder's vectors go.
     predicts : str
+    exports : tuple of str
+        Forms that a character on it can be exported in.
     """
 
     title: str
@@ -45,6 +48,7 @@ class Family:
     files: tuple[str, ...]
     learns: str
     predicts: str
+    exports: tuple[str, ...] = FORMS
 
 
 FAMILIES = {
@@ -67,7 +71,8 @@ FAMILIES = {
         "stable_diffusion_3",
         ("sd3", "sd35_medium", "sd35_large"),
         "both CLIP encoders; T5 reads the token as text",
-        "flow",
+        "the velocity of a flow",
+        tuple(form for form in FORMS if form not in KOHYAS),
     ),
 }
 """By the pipeline class that a model folder names."""

@@ -48,6 +48,13 @@ class PipelineModel:
         dtype: torch.dtype,
         schedule: Schedule,
     ) -> None:
+        needed = (
+            *(part for pair in self.encoder_parts for part in pair),
+            self.denoiser_part,
+            "vae",
+        )
+        if missing := [part for part in needed if getattr(pipeline, part) is None]:
+            raise ValueError(f"it has no {', '.join(missing)}")
         self.pipeline, self.name, self.device, self.dtype = pipeline, name, device, dtype
         self.schedule, self.timesteps = schedule, schedule.timesteps
         self.scheduler, self.vae = pipeline.scheduler, pipeline.vae

@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from safetensors import SafetensorError
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.exports import OF_LORA, WRITERS, Character, read_lora
+from pti_pipeline.exports import WRITERS, Character, read_lora
 from pti_pipeline.families import load
 from pti_pipeline.headers import Facts
 from pti_pipeline.pivot import load_pivot
+from pti_pipeline.settings import KOHYAS
 from pti_pipeline.steps.kept import Kept, find_kept, trainings
 from pti_pipeline.tracking.runs import open_run
 
@@ -50,7 +51,7 @@ def export(
     """
     with TemporaryDirectory() as folder:
         kept = find_kept(model, Path(folder) / "kept")
-        left_out = [form for form in forms if form in OF_LORA and not kept.lora]
+        left_out = [form for form in forms if form in KOHYAS and not kept.lora]
         chosen = [form for form in forms if form not in left_out]
         if not chosen:
             what = f"a pivot alone, without a LoRA, has no {' and no '.join(left_out)}"
@@ -91,7 +92,7 @@ def _read(kept: Kept, base: str, merged: bool) -> Character:
 
 def _check_forms(who: Character, forms: Sequence[str]) -> None:
     """Raise ``UsageError`` if other tools have no names for such a LoRA's layers."""
-    odd = [form for form in forms if form in OF_LORA]
+    odd = [form for form in forms if form in KOHYAS]
     if odd and who.lora and who.lora.part != "unet":
         what = f"a LoRA of a {who.lora.part} has no form {' and no form '.join(odd)}"
         raise UsageError("E241", what, "take the form diffusers, which ComfyUI reads too")

@@ -1,0 +1,47 @@
+"""The whole study on a tiny model of each further family, and what is made of its character."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from tiny_families import build_families
+
+from pti_pipeline.tracking.find import find_runs
+
+pytestmark = pytest.mark.slow
+
+STUDY = (
+    "main --token=<c> --initializer=cat --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 "
+    "--probes=2 --inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003 --regularized-lrs=0.001,0.01 "
+    "--seeds=0"
+)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
+    family, pictures, tmp_path, monkeypatch
+):
+    folder = build_families(tmp_path)[family]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+    def pti(*words):
+        command = [sys.executable, "-m", "pti_pipeline", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = pti(*STUDY.split(), f"--base={folder}", f"--images={pictures}")
+    assert "models:/c@champion" in told
+    assert {
+        run.status for step in ("invert", "finetune", "main") for run in find_runs(step=step)
+    } == {"FINISHED"}
+    pti("generate", "--model=models:/c@champion", "--prompt=a photo of <c>", "--output=drawn")
+    (picture,) = (tmp_path / "drawn").glob("*.png")
+    assert Image.open(picture).size == (16, 16)
+    pti("export", "--model=models:/c@champion", "--form=diffusers,embedding,merged")
+    with safe_open(tmp_path / "exported" / "c.safetensors", framework="pt") as file:
+        assert sorted(file.keys()) == ["clip_g", "clip_l"]

@@ -1,0 +1,80 @@
+"""Which family a base model is of, and what is said of those that are of none."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_families import build_families
+
+from pti_pipeline.errors import ModelError
+from pti_pipeline.families import FAMILIES, load
+from pti_pipeline.families.recognise import recognise
+
+KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.files}
+UNET = "model.diffusion_model."
+CHECKPOINTS = {
+    "StableDiffusionPipeline": {
+        f"{UNET}output_blocks.11.0.skip_connection.weight": (320, 640, 1, 1)
+    },
+    "StableDiffusionXLPipeline": {
+        "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": (1280,)
+    },
+    "StableDiffusion3Pipeline": {
+        f"{UNET}joint_blocks.0.context_block.adaLN_modulation.1.bias": (9216,),
+        f"{UNET}pos_embed": (1, 36864, 4),
+    },
+    "xl_refiner": {
+        "conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (1280,)
+    },
+    "flux-schnell": {f"{UNET}double_blocks.0.img_attn.norm.key_norm.scale": (128,)},
+}
+"""Weights that tell each, by their names in the checkpoints that their makers published."""
+
+
+@pytest.mark.parametrize("family", CHECKPOINTS)
+def test_a_single_file_is_told_by_its_weights(family, tmp_path):
+    shapes = CHECKPOINTS[family]
+    path = tmp_path / "model.safetensors"
+    save_file({name: torch.zeros(shape, dtype=torch.int8) for name, shape in shapes.items()}, path)
+    assert recognise(str(path), "x", KINDS) == (family, [])
+    if family not in FAMILIES:
+        with pytest.raises(ModelError, match=f"E406.*is a {family}.*StableDiffusionXLPipeline"):
+            load(str(path), "cpu")
+
+
+def test_a_file_of_other_weights_is_no_checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a.lora_A.weight": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"E406.*no checkpoint of a base model"):
+        load(str(path), "cpu")
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{]]]]]]]")
+    with pytest.raises(ModelError, match=r"E401.*can't load"):
+        load(str(path), "cpu")
+
+
+@pytest.mark.parametrize("part", ["text_encoder_2", "transformer", "scheduler"])
+def test_a_folder_that_lacks_a_part_tells_what_is_there(part, tmp_path):
+    folder = build_families(tmp_path)["sd3"]
+    shutil.rmtree(folder / part)
+    with pytest.raises(ModelError, match=rf"E401.*lacks {part}; .*vae") as caught:
+        load(str(folder), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_the_family_needs_and_the_index_does_without(tmp_path):
+    folder = build_families(tmp_path)["sdxl"]
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "text_encoder": [None, None]}))
+    with pytest.raises(ModelError, match=r"E401.*text_encoder") as caught:
+        load(str(folder), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_id_without_network_is_told_in_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"E401.*'someone/no-such-model'.*while online") as caught:
+        load("someone/no-such-model", "cpu")
+    assert "\n" not in str(caught.value)
