@@ -23,7 +23,7 @@ from pti_pipeline.pivot import load_pivot
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
-from pti_pipeline.steps.attempts import AUTO, NO, attempt
+from pti_pipeline.steps.attempts import AUTO, NO, Within, attempt
 from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.dataset import log_dataset
@@ -94,7 +94,7 @@ def evaluate(
         **readers,
     }
     own = {"step": "evaluate", "study": study, **params, **more, **about}
-    attempted = attempt([own], AUTO if study else NO, finished=True)  # alone it keeps nothing
+    attempted = attempt([own], AUTO if study else NO, Within(study))  # alone it keeps nothing
     if attempted.finished:
         return attempted.finished[0]
     known = kept(study, params, about)
