@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Row
+from pti_pipeline import known_misses
+from pti_pipeline.known_misses import KnownMiss
 from pti_pipeline.machine import cores
 
 RESULTS = Path(__file__).parent / "results.json"
 KNOWN = Path(__file__).parent / "known.json"
 
-Known = Mapping[str, Mapping[str, object]]
+Known = Mapping[str, KnownMiss]
 """Misses that are known, by the row's name: see :func:`read_known`."""
 SLACK = 0.1
 """Share of its listed value by which a known miss may be worse: the spread of a busy machine."""
@@ -74,8 +76,8 @@ def write(results: Iterable[Result]) -> None:
 
 
 def read_known() -> Known:
-    """Gates that were given up for now: by name, the value reached, the reason and the date."""
-    return {entry["name"]: entry for entry in json.loads(KNOWN.read_text("utf-8"))}
+    """Gates that were given up for now, by name."""
+    return {miss.name: miss for miss in known_misses.read_known(KNOWN)}
 
 
 def verdict(row: Row, known: Known) -> str:
@@ -87,11 +89,9 @@ def verdict(row: Row, known: Known) -> str:
         return "-"
     if row.reached:
         return "reached"
-    if row.name not in known:
-        return "MISSED"
-    listed = float(str(known[row.name]["value"]))
-    worse = row.ratio > listed * (1 + SLACK) if row.share else row.ratio < listed * (1 - SLACK)
-    return "MISSED" if worse else "missed (known)"
+    miss = known.get(row.name)
+    held = miss is not None and miss.holds(row.ratio, not row.share, SLACK)
+    return "missed (known)" if held else "MISSED"
 
 
 def line(row: Row, known: Known) -> str:
@@ -99,8 +99,8 @@ def line(row: Row, known: Known) -> str:
     text = f"{row.name}: {_number(row, row.ratio)} +- {row.spread:.2g}, "
     text += f"gate {_number(row, row.goal)}: {verdict(row, known)}"
     if row.name in known and not row.reached:
-        entry = known[row.name]
-        text += f", {entry['value']} on {entry['date']}: {entry['reason']}"
+        miss = known[row.name]
+        text += f", {miss.value} on {miss.date}: {miss.reason}"
     return f"{text} ({row.note})" if row.note else text
 
 

@@ -18,12 +18,10 @@ from pti_pipeline.choosing.choice import Choice
 from pti_pipeline.choosing.fits import Fits
 from pti_pipeline.choosing.points import Point
 from pti_pipeline.leak import MARGIN
+from pti_pipeline.palette import BLUE, GREEN, INK, MARKERS, PALE, PURPLE, VERMILION
 
-# colors that the colour-blind tell apart (Okabe & Ito 2008)
-COLORS = {"reconstruction": "#0072B2", "editability": "#009E73", "leak": "#D55E00"}
-PLACE, INK, PALE = "#CC79A7", "#2b2b33", "#8a8a94"
-MARKERS = "os^Dv<>ph*"
-"""One a seed, in turn."""
+COLORS = {"reconstruction": BLUE, "editability": GREEN, "leak": VERMILION}
+PLACE = PURPLE
 VALUES = {"reconstruction": "reconstruction", "editability": "editability", "leak": "auc"}
 
 

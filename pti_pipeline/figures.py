@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 from skimage.util import montage
 
-INK = "#2b2b33"
+from pti_pipeline.palette import INK
 
 
 def grid(pictures: NDArray[np.uint8], columns: int, side: int = 96) -> NDArray[np.uint8]:

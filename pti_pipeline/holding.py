@@ -11,13 +11,12 @@ from torch import Tensor
 from pti_pipeline import lora
 from pti_pipeline.batches import Material
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.memory import in_parts
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.randomness import generator
 from pti_pipeline.sampling import sample
 from pti_pipeline.settings import FinetuneSettings, SampleSettings
 
-ROWS = 64
-"""Rows of one pass."""
 SEED = 10**6
 """Of the first sample that is held: no evaluation draws from such seeds."""
 ENCODED = 8
@@ -119,11 +118,10 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
     base, usual = ground.base, SampleSettings()
     how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
     negative = base.unconditional()
-    pictures = [
-        sample(base, states[i : i + ROWS][None], negative, seeds[i : i + ROWS], *how)[0]
-        for i in range(0, len(states), ROWS)
-    ]
-    return torch.cat([base.encode_images(few)[0] for few in torch.cat(pictures).split(ENCODED)])
+    pictures = in_parts(
+        len(states), lambda i: sample(base, states[i][None], negative, seeds[i], *how)[0]
+    )
+    return torch.cat([base.encode_images(few)[0] for few in pictures.split(ENCODED)])
 
 
 def _noised(
@@ -150,10 +148,12 @@ def _noised(
 @torch.no_grad()
 def _ask(ground: Ground, rows: Rows) -> Tensor:
     """Answers of the base model itself: of the denoiser with its LoRAs off."""
-    parts = torch.arange(len(rows.noisy), device=rows.noisy.device).split(ROWS)
+
+    def answers(i: slice) -> Tensor:
+        return ground.base.predict(rows.noisy[i], rows.timesteps[i], rows.states[i])
+
     with lora.disabled(ground.adapter):
-        asked = [rows.take(index) for index in parts]
-        return torch.cat([ground.base.predict(r.noisy, r.timesteps, r.states) for r in asked])
+        return in_parts(len(rows.noisy), answers)
 
 
 def gather(draws: Sequence[Draw], seeds: Sequence[int], step: int, some: slice) -> Rows:

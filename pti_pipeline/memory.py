@@ -1,4 +1,4 @@
-"""How many experiments share a pass: as many as memory holds, by measurement."""
+"""How many experiments or rows share a pass: as many as memory holds, by measurement."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pti_pipeline.machine import free_bytes
 
 USED = 0.8
 """Share of the free memory that a pass may fill; the rest is for what a backward pass adds."""
+ROWS = 64
+"""Rows of a pass that keeps nothing for a backward one, and so is not measured."""
 
 T = TypeVar("T")
 Pass = tuple[slice, slice]
@@ -64,6 +66,11 @@ def together(
             raise
         return list(range(experiments + 1))
     return _edges(experiments, max(1, int(USED * free_bytes(device) / max(1, two - one))))
+
+
+def in_parts(rows: int, ask: Callable[[slice], Tensor]) -> Tensor:
+    """Answers to many rows, which are asked :data:`ROWS` at a time."""
+    return torch.cat([ask(slice(i, i + ROWS)) for i in range(0, rows, ROWS)])
 
 
 def passes(edges: Sequence[int], rows: Sequence[int]) -> list[Pass]:

@@ -17,6 +17,7 @@ from pti_pipeline.characters import PLAIN, class_word, draw
 from pti_pipeline.data import Subject
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import denoising_loss, masked_loss
+from pti_pipeline.memory import in_parts
 from pti_pipeline.pivot import attached, placeholder_tokens
 from pti_pipeline.randomness import generator
 from pti_pipeline.settings import SampleSettings
@@ -32,8 +33,6 @@ QUARTERS = (1 / 8, 3 / 8, 5 / 8, 7 / 8)
 """Noise on training pictures and twins: the middles of the schedule's quarters."""
 TERCILES = {"low_noise": 1 / 6, "mid_noise": 1 / 2, "high_noise": 5 / 6}
 """Noise at which functions are compared: the middles of the schedule's thirds."""
-ROWS = 64
-"""Rows of one pass."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def _shrunk(masks: Tensor, latents: Tensor) -> Tensor:
 
 
 def _ask(base: BaseModel, rows: Rows, states: Tensor) -> Tensor:
-    parts = torch.arange(len(rows.noisy), device=base.device).split(ROWS)
-    return torch.cat(
-        [base.predict(rows.noisy[i], rows.timesteps[i], states[rows.prompts[i]]) for i in parts]
-    )
+    def answers(i: slice) -> Tensor:
+        return base.predict(rows.noisy[i], rows.timesteps[i], states[rows.prompts[i]])
+
+    return in_parts(len(rows.noisy), answers)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -67,7 +67,7 @@ def _method() -> str:
 def _begin() -> None:
     torch.set_num_threads(1)  # a fork's threads are gone: with several it would wait for them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, who ends its runs there
-    end_with_parent()
+    end_with_parent(at_once)
 
 
 def end(process: BaseProcess, patience: float = 30.0) -> None:
@@ -80,13 +80,28 @@ def end(process: BaseProcess, patience: float = 30.0) -> None:
     process.join()
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
+def end_with_parent(how: Callable[[], None]) -> None:
+    """End this process when the one that started it is gone, even if that was killed.
 
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
+    Parameters
+    ----------
+    how : callable
+        :func:`at_once` or :func:`gently`.
+    """
 
-    Thread(target=watch, daemon=True).start()
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        how()
+
+    if parent := parent_process():
+        Thread(target=watch, args=(parent,), daemon=True).start()
+
+
+def at_once() -> None:
+    """End this process, and leave what it does as it is."""
+    os._exit(1)
+
+
+def gently() -> None:
+    """Ask this process to end, as from outside: its runs are ended too."""
+    os.kill(os.getpid(), signal.SIGTERM)

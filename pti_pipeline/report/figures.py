@@ -9,17 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from pti_pipeline.palette import COLORS, MARKERS
 from pti_pipeline.report.numerals import number
 from pti_pipeline.report.panels import Panel, gains_panel, stage_panels
 from pti_pipeline.report.pictures import rows
 from pti_pipeline.report.study import Stage, Study
 from pti_pipeline.report.words import NAMES, TITLES, filled
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""By style; Okabe & Ito (2008), told apart by the color-blind too."""
 DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D")
 INK, SOFT, RULE = "#1d1f24", "#595d66", "#dcdcd6"
+"""As on the page, of which they are a part."""
 DISTANCE = "distance travelled (L2)"
 
 

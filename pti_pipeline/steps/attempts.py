@@ -84,11 +84,13 @@ class Attempt:
         Of an earlier attempt.
     kept : Checkpoint or None
         What that one kept last.
+    within : Within
     """
 
     facts: tuple[Facts, ...]
     runs: tuple[Found | None, ...]
     kept: Checkpoint | None = None
+    within: Within = ALONE
 
     @property
     def tags(self) -> list[dict[str, str]]:
@@ -119,9 +121,7 @@ class Attempt:
         return [Earlier(run, self.step) if run else None for run in self.runs]
 
 
-def attempt(
-    facts: Sequence[Facts], resume: str = AUTO, finished: bool = False, ours: bool = False
-) -> Attempt:
+def attempt(facts: Sequence[Facts], resume: str = AUTO, within: Within = ALONE) -> Attempt:
     """Find what an earlier attempt at some settings left.
 
     Parameters
@@ -130,10 +130,9 @@ def attempt(
         Settings of each run.
     resume : str
         ``"auto"``, ``"no"``, or the id of the one run to go on with.
-    finished : bool
-        Whether what is finished is not done again: the parts of a sweep or study.
-    ours : bool
-        Whether nobody elsewhere can be at it: a pack of a sweep that this process works for.
+    within : Within
+        What is a part of a sweep or study is not done again once it is finished; and at a pack of
+        a sweep nobody elsewhere can be, as this process works for that sweep.
 
     Raises
     ------
@@ -145,13 +144,14 @@ def attempt(
     versions = {"version": __version__, "torch": torch.__version__}
     given = tuple({**each, **versions} for each in facts)
     if resume == NO:
-        return Attempt(given, (None,) * len(given))
+        return Attempt(given, (None,) * len(given), within=within)
     _begin_alone(fingerprint(given[0]))
     if resume == AUTO:
-        runs = tuple(find_earlier(fingerprint(each), finished, ours) for each in given)
+        ours = bool(within.sweep)
+        runs = tuple(find_earlier(fingerprint(each), within.nested, ours) for each in given)
     else:
         runs = (_given(resume, given[0]),)
-    found = Attempt(given, runs, _kept(runs))
+    found = Attempt(given, runs, _kept(runs), within)
     if found.finished:
         found.release()
     elif runs[0]:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import torch
 from tqdm import tqdm
 
 from pti_pipeline import __version__
-from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
-from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.comparison import compare
-from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.families.base import BaseModel
-from pti_pipeline.meter import Case, Measured, Meter, equipment
-from pti_pipeline.pivot import load_pivot
+from pti_pipeline.errors import UsageError
+from pti_pipeline.meter import Case, Equipment, Measured, Meter, equipment
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all
-from pti_pipeline.steps.attempts import AUTO, NO, attempt
+from pti_pipeline.steps.attempts import AUTO, NO, Within, attempt
 from pti_pipeline.steps.bracketed import UNSAMPLED, bracketed
+from pti_pipeline.steps.cases import to_measure
 from pti_pipeline.steps.measured import CLASS, keep, kept
 from pti_pipeline.tracking.dataset import log_dataset
-from pti_pipeline.tracking.find import Found, fetch, get_run, members
+from pti_pipeline.tracking.find import Found, get_run, members
+from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.runs import open_run
 
 EVALUATION = "pti.evaluation"
@@ -67,112 +62,90 @@ def evaluate(
         where positions start being learnt. 0 for all.
     """
     target = get_run(run_id)
-    runs = [r for r in members(target) if r.tags.get("pti.outcome") == "finished"]
-    if not runs:
-        raise UsageError("E212", f"run '{target.name}' has no finished training", "train first")
-    runs, passed_over = bracketed(runs, deciding)
-    first = runs[0]
-    images, initializer = Path(first.tags["pti.images"]), first.tags["pti.initializer"]
+    runs, passed_over = bracketed(_finished(target), deciding)
+    images, initializer = Path(runs[0].tags["pti.images"]), runs[0].tags["pti.initializer"]
     meter = Meter(where, images, initializer, samples, edit_seeds, how, clip, dino)
     kit = equipment(meter)
     readers = reader_names(kit.readers, kit.subject)
-    params = {
-        **asdict(where),
-        **asdict(how),
-        "samples": samples,
-        "edit_seeds": edit_seeds,
-        "clip": clip,
-        "dino": dino,
-    }
+    params, about = _params(meter), _about(meter, kit, readers)
     more = {"run": target.id, "deciding": deciding}
-    about = {
+    own = {"step": "evaluate", "study": study, **params, **more, **about}
+    found = attempt([own], AUTO if study else NO, Within(study))  # alone it keeps nothing
+    if found.finished:
+        return found.finished[0]
+    known = kept(study, params, about)
+    missing = to_measure(runs, known, kit.base)
+    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
+    tags |= found.tags[0]
+    title, earlier = f"evaluate {target.name}", found.earlier[0]
+    with open_run(title, {**params, **more}, tags, earlier=earlier) as run:
+        found.release()
+        log_dataset([run], kit.subject, images)
+        for each in passed_over:
+            run.add_to(each, {}, {"pti.unsampled": UNSAMPLED})
+        trained = {each.id: each for each in runs}
+        for name in trained.keys() & known.keys():
+            _tell(run, trained[name], meter, known, readers)
+        for name, measured in _measured(run, meter, missing):
+            known[name] = measured
+            if name in trained:
+                _tell(run, trained[name], meter, known, readers)
+        return run.id
+
+
+def _finished(target: Found) -> list[Found]:
+    """Trainings to be measured, at least one."""
+    runs = [run for run in members(target) if run.tags.get("pti.outcome") == "finished"]
+    if not runs:
+        raise UsageError("E212", f"run '{target.name}' has no finished training", "train first")
+    return runs
+
+
+def _params(meter: Meter) -> dict[str, object]:
+    """How it is measured, as parameters."""
+    own = {name: getattr(meter, name) for name in ("samples", "edit_seeds", "clip", "dino")}
+    return {**asdict(meter.where), **asdict(meter.how), **own}
+
+
+def _about(meter: Meter, kit: Equipment, readers: Mapping[str, str]) -> dict[str, str]:
+    """What it is measured with and by, as tags."""
+    return {
         "pti.base_fingerprint": kit.base.fingerprint,
         "pti.data_fingerprint": kit.subject.fingerprint,
-        "pti.initializer": initializer,
+        "pti.initializer": meter.word,
         "pti.masks": sha256(kit.masks.tobytes()).hexdigest(),
         "pti.version": __version__,
         **readers,
     }
-    own = {"step": "evaluate", "study": study, **params, **more, **about}
-    attempted = attempt([own], AUTO if study else NO, finished=True)  # alone it keeps nothing
-    if attempted.finished:
-        return attempted.finished[0]
-    known = kept(study, params, about)
-    todo = _missing(runs, known, kit.base)
-    tags = {"pti.step": "evaluate", "pti.study": study, "pti.evaluated": target.id, **about}
-    tags |= attempted.tags[0]
-    name, words, earlier = f"evaluate {target.name}", {**params, **more}, attempted.earlier[0]
-    with open_run(name, words, tags, earlier=earlier) as run:
-        attempted.release()
-        log_dataset([run], kit.subject, images)
 
-        def log(found: Found) -> None:
-            if get_run(found.id).tags.get(EVALUATION) == run.id:  # before it was interrupted
-                return
-            own = found.tags.get("pti.pivot")
-            references = {"class": known[CLASS]} | ({"pivot": known[own]} if own else {})
-            metrics, missing = compare(meter, known[found.id], references)
-            cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
-            words = {EVALUATION: run.id, **cleared, **readers, **missing}
-            run.log_image(f"samples/{found.name.replace('=', ' ')}", known[found.id].grid, 0)
-            run.add_to(found, _travelled(found) | metrics, words)  # last: it tells that all is done
 
-        for found in passed_over:
-            run.add_to(found, {}, {"pti.unsampled": UNSAMPLED})
-        trained = {found.id: found for found in runs}
-        for name in trained.keys() & known.keys():
-            log(trained[name])
-        names = [name for group, _ in todo for name in group]
-        measuring = measure_all(meter, [case for _, case in todo])
-        followed = tqdm(measuring, "evaluating", len(names), unit="character")
-        for name, measured in zip(names, followed, strict=True):
-            known[name] = measured
-            keep(run, name, measured)
-            if name in trained:
-                log(trained[name])
-        return run.id
+def _measured(
+    run: Run, meter: Meter, missing: Sequence[tuple[list[str], Case]]
+) -> Iterator[tuple[str, Measured]]:
+    """Measure what is missing, by name; each is kept before the next."""
+    names = [name for group, _ in missing for name in group]
+    measuring = measure_all(meter, [case for _, case in missing])
+    followed = tqdm(measuring, "evaluating", len(names), unit="character")
+    for name, measured in zip(names, followed, strict=True):
+        keep(run, name, measured)
+        yield name, measured
+
+
+def _tell(
+    run: Run, found: Found, meter: Meter, known: Mapping[str, Measured], readers: Mapping[str, str]
+) -> None:
+    """Log a training's numbers in its run, and its grid here; once, should this go on."""
+    if get_run(found.id).tags.get(EVALUATION) == run.id:  # before it was interrupted
+        return
+    pivot, own = found.tags.get("pti.pivot"), known[found.id]
+    references = {"class": known[CLASS]} | ({"pivot": known[pivot]} if pivot else {})
+    metrics, missing = compare(meter, own, references)
+    cleared = {"pti.unsampled": ""} if "pti.unsampled" in found.tags else {}
+    words = {EVALUATION: run.id, **cleared, **readers, **missing}
+    run.log_image(f"samples/{found.name.replace('=', ' ')}", own.grid, 0)
+    run.add_to(found, _travelled(found) | metrics, words)  # last: it tells that all is done
 
 
 def _travelled(run: Found) -> dict[str, float]:
     """Distances of a training, to be told once more as those of its weights."""
     return {key: run.metrics[key] for key in TRAVELLED if key in run.metrics}
-
-
-def _missing(
-    runs: Sequence[Found], known: Mapping[str, Measured], base: BaseModel
-) -> list[tuple[list[str], Case]]:
-    """What is still to be measured, by name: the references first, then runs of equal shape."""
-    todo = []
-    if CLASS not in known:
-        todo.append(([CLASS], Case(class_word(runs[0].tags["pti.initializer"]))))
-    around = {r.tags["pti.pivot"]: r for r in runs if r.tags["pti.step"] == "finetune"}
-    pivots = {name: run for name, run in around.items() if name not in known}
-    if pivots:
-        todo.append(([*pivots], Case(_load([*pivots.values()], base).who)))
-    waiting = sorted((r for r in runs if r.id not in known), key=_shape)
-    for _, group in groupby(waiting, _shape):
-        alike = list(group)
-        todo.append(([r.id for r in alike], _load(alike, base)))
-    return todo
-
-
-def _load(runs: Sequence[Found], base: BaseModel) -> Case:
-    """Pivots and, for tuned runs, LoRAs of runs of equal shape."""
-    if any(run.tags["pti.base_fingerprint"] != base.fingerprint for run in runs):
-        name = runs[0].tags["pti.base"]
-        raise ModelError("E404", f"these runs were trained on base '{name}'", f"use --base {name}")
-    pivots, states = [], []
-    config: dict[str, object] | None = None
-    for run in runs:
-        with TemporaryDirectory() as folder:
-            pivots.append(load_pivot(fetch(run, f"pivot/{PIVOT_FILE}", Path(folder))))
-            if run.tags["pti.step"] == "finetune":
-                state, config = base.load_lora(fetch(run, f"lora/{LORA_FILE}", Path(folder)))
-                states.append(state)
-    vectors = torch.stack([pivot.embedding for pivot in pivots])
-    return Case(Characters(pivots[0].token, vectors), tuple(states), config)
-
-
-def _shape(run: Found) -> tuple[str, ...]:
-    """Return what runs must have in common to be drawn in one batch."""
-    return tuple(run.params.get(key, "") for key in ("vectors", "rank", "alpha", "regularizer"))

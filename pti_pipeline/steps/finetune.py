@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pti_pipeline import lora
-from pti_pipeline.batches import prepare
+from pti_pipeline.batches import Material, prepare
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
 from pti_pipeline.data import patterns_of
-from pti_pipeline.errors import DivergedError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.pivot import load_pivot, placeholder_tokens
-from pti_pipeline.prefixes import Shared, share, spread
+from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
+from pti_pipeline.prefixes import Shared, share
 from pti_pipeline.probes import build_probe, encode_probe, read
-from pti_pipeline.regularizers import regularize
+from pti_pipeline.regularizers import Regularization, regularize
 from pti_pipeline.settings import (
     TARGETS,
     FinetuneSettings,
@@ -31,23 +29,12 @@ from pti_pipeline.settings import (
     WatchSettings,
 )
 from pti_pipeline.state import State
-from pti_pipeline.steps.attempts import ALONE, AUTO, Attempt, Within, attempt
+from pti_pipeline.steps.attempts import ALONE, AUTO, Within, attempt
 from pti_pipeline.steps.prepared import Finetuning, facts
-from pti_pipeline.steps.resuming import begin, forget, keeping, restore
-from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.find import fetch
-from pti_pipeline.tracking.members import (
-    View,
-    ending_view,
-    follow,
-    grid_view,
-    metric_view,
-    open_runs,
-    stopped,
-    tell_micro_batches,
-)
+from pti_pipeline.steps.under_way import Words, train, under_way
+from pti_pipeline.tracking.find import Found, fetch
+from pti_pipeline.tracking.members import View, grid_view, metric_view
 from pti_pipeline.tracking.run import Run
-from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
@@ -56,6 +43,30 @@ from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
 """Tags that a tuning has from its inversion."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """LoRAs on a base model, and what they are trained with.
+
+    Attributes
+    ----------
+    adapter : Adapter
+    pivots : list of Pivot, length K
+    who : Characters
+        These pivots, as one.
+    files : dict of str to Path
+        Of all pivots, by the ids of their runs.
+    material : Material
+    terms : list of Regularization, length K
+    """
+
+    adapter: lora.Adapter
+    pivots: list[Pivot]
+    who: Characters
+    files: dict[str, Path]
+    material: Material
+    terms: list[Regularization]
 
 
 def run_finetunings(
@@ -82,98 +93,72 @@ def run_finetunings(
     DivergedError
         If a single experiment diverged; in a sweep, the others go on.
     """
-    same, own = facts(ready, watch, within), [ready.inversions[e.pivot].id for e in experiments]
-    each = [{**same, **asdict(e), "pivot": id} for e, id in zip(experiments, own, strict=True)]
-    found = attempt(each, resume, within.nested, bool(within.sweep))
+    same, inversions = facts(ready, watch, within), [ready.inversions[e.pivot] for e in experiments]
+    params = [{**asdict(e), "pivot": i.id} for e, i in zip(experiments, inversions, strict=True)]
+    found = attempt([{**same, **own} for own in params], resume, within)
     if found.finished:
         return found.finished
-    base, first, shared = ready.base, experiments[0], share(experiments)
-    alone = not within.sweep
-    with TemporaryDirectory() as temporary, ExitStack() as stack:
+    shared = share(experiments)
+    words = [
+        Words(f"finetune {label(e, within.varied)}", own, _tags(inversion))
+        for e, own, inversion in zip(experiments, params, inversions, strict=True)
+    ]
+    with (
+        _attached(ready, shared.trained) as tuned,
+        under_way(ready, found, shared, words, "tuning") as going,
+    ):
+
+        def keep(k: int, owner: int) -> None:
+            _keep(going.runs[k], ready.base, tuned.adapter, owner)
+            going.runs[k].log_artifact(tuned.files[inversions[k].id], "pivot")
+            log_weights(going.runs[k], "lora", f"lora/{LORA_FILE}", experiments[k])
+
+        views = _views(ready, tuned, shared, watch, going.state)
+        around = tuned.material, tuned.pivots, shared.trained, tuned.terms
+        moments = finetune(ready.base, tuned.adapter, *around, going.state)
+        train(going, moments, "fine-tuning", views, keep)
+    return [run.id for run in going.runs]
+
+
+def _tags(inversion: Found) -> dict[str, str]:
+    """What a run says of the pivot that it starts from."""
+    inherited = {key: inversion.tags[key] for key in INHERITED}
+    return {"pti.step": "finetune", **inherited, "pti.pivot": inversion.id}
+
+
+@contextmanager
+def _attached(ready: Finetuning, trained: Sequence[FinetuneSettings]) -> Iterator[Tuned]:
+    """Fetch the pivots, and have the base model answer with a new LoRA around each."""
+    base, first = ready.base, trained[0]
+    with TemporaryDirectory() as folder:
         files = {
-            pivot.id: fetch(pivot, f"pivot/{PIVOT_FILE}", Path(temporary) / pivot.id)
+            pivot.id: fetch(pivot, f"pivot/{PIVOT_FILE}", Path(folder) / pivot.id)
             for pivot in ready.inversions.values()
         }
         loaded = {run_id: load_pivot(file) for run_id, file in files.items()}
-        pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
+        pivots = [loaded[ready.inversions[e.pivot].id] for e in trained]
         who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
         material = prepare(base, ready.subject, tokens)
-        seeds = [e.seed for e in shared.trained]
+        seeds = [e.seed for e in trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
-        stack.callback(lora.detach, adapter)
-        prompts = patterns_of(ready.subject, who.name)
-        terms = regularize(base, adapter, material, pivots, prompts, first)
-        with (
-            open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,
-            watched(runs[0]) if alone else nullcontext(),
-        ):
-            begin(found, runs)
-            log_dataset(runs, ready.subject, ready.images)
-            if alone:
-                log_pictures(runs[0], ready.subject)
-            state, course = restore(found, len(seeds), base.device)
-
-            def keep(k: int, owner: int) -> None:
-                weights = lora.peft_state(adapter, owner)
-                _keep(runs[k], base, adapter, weights, files[own[k]])
-                log_weights(runs[k], "lora", f"lora/{LORA_FILE}", experiments[k])
-
-            views = [
-                *_views(ready, adapter, who, shared, watch, state),
-                ending_view(shared, state, keep),
-                keeping(found, runs, shared, state, course),
-            ]
-            tuned = finetune(base, adapter, material, pivots, shared.trained, terms, state)
-            moments = spread(tuned, shared, course.frozen)
-            follow(runs, moments, "fine-tuning", shared, views, course, found.step)
-            tell_micro_batches(runs, state)
-            for k, owner in stopped(shared, state, course):
-                keep(k, owner)
-            if course.frozen and alone:
-                forget(runs)
-                raise DivergedError(
-                    "E901",
-                    f"the tuning diverged at step {course.frozen[0]}",
-                    "use a smaller learning rate",
-                )
-    forget(runs)
-    return [run.id for run in runs]
-
-
-def _described(
-    ready: Finetuning, experiments: Sequence[FinetuneSettings], within: Within, found: Attempt
-) -> tuple[list[str], list[dict[str, object]], list[dict[str, str]]]:
-    """Names, parameters and tags of the runs."""
-    words = {
-        "pti.step": "finetune",
-        **within.tags,
-        "pti.data_fingerprint": ready.subject.fingerprint,
-        "pti.images": str(ready.images.resolve()),
-    }
-    place = {**asdict(ready.where), "images": ready.images}
-    inversions = [ready.inversions[e.pivot] for e in experiments]
-    tags = [
-        {**words, **{key: pivot.tags[key] for key in INHERITED}, "pti.pivot": pivot.id, **own}
-        for pivot, own in zip(inversions, found.tags, strict=True)
-    ]
-    params = [
-        {**place, **asdict(e), "pivot": pivot.id}
-        for e, pivot in zip(experiments, inversions, strict=True)
-    ]
-    return [f"finetune {label(e, within.varied)}" for e in experiments], params, tags
+        try:
+            prompts = patterns_of(ready.subject, who.name)
+            terms = regularize(base, adapter, material, pivots, prompts, first)
+            yield Tuned(adapter, pivots, who, files, material, terms)
+        finally:
+            lora.detach(adapter)
 
 
 def _views(
     ready: Finetuning,
-    adapter: lora.Adapter,
-    who: Characters,
+    tuned: Tuned,
     shared: Shared[FinetuneSettings],
     watch: WatchSettings,
     state: State,
 ) -> list[View]:
     """Sample grids, and twins and functions against those of the pivots."""
-    base = ready.base
+    base, adapter, who = ready.base, tuned.adapter, tuned.who
 
     def grids() -> list[NDArray[np.uint8]]:
         return preview(base, who, SampleSettings())
@@ -199,18 +184,11 @@ def _views(
     return [*views, metric_view(marks, shared, probed)]
 
 
-def _keep(
-    run: Run,
-    base: BaseModel,
-    adapter: lora.Adapter,
-    weights: Mapping[str, Tensor],
-    pivot_file: Path,
-) -> None:
-    """Log the LoRA, and the pivot's own file."""
+def _keep(run: Run, base: BaseModel, adapter: lora.Adapter, owner: int) -> None:
+    """Log one of the LoRAs."""
     config, timesteps = adapter.config, base.timesteps if adapter.hooks else 0
     facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
     facts |= {"timestep_rank": timesteps} if timesteps else {}
     with TemporaryDirectory() as folder:
-        base.save_lora(weights, facts, Path(folder))
+        base.save_lora(lora.peft_state(adapter, owner), facts, Path(folder))
         run.log_artifact(Path(folder) / LORA_FILE, "lora")
-    run.log_artifact(pivot_file, "pivot")

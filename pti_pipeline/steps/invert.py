@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,28 +14,17 @@ from torch import Tensor
 from pti_pipeline.batches import prepare
 from pti_pipeline.bundle import PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
-from pti_pipeline.errors import DivergedError
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
-from pti_pipeline.prefixes import Shared, share, spread
+from pti_pipeline.prefixes import Shared, share
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
 from pti_pipeline.settings import InvertSettings, SampleSettings, WatchSettings
 from pti_pipeline.state import State
-from pti_pipeline.steps.attempts import ALONE, AUTO, Attempt, Within, attempt
+from pti_pipeline.steps.attempts import ALONE, AUTO, Within, attempt
 from pti_pipeline.steps.prepared import Inversion, facts
-from pti_pipeline.steps.resuming import begin, forget, keeping, restore
-from pti_pipeline.tracking.dataset import log_dataset, log_pictures
-from pti_pipeline.tracking.members import (
-    View,
-    ending_view,
-    follow,
-    grid_view,
-    metric_view,
-    open_runs,
-    stopped,
-    tell_micro_batches,
-)
-from pti_pipeline.tracking.system import watched
+from pti_pipeline.steps.under_way import Words, train, under_way
+from pti_pipeline.tracking.members import View, grid_view, metric_view
+from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
@@ -68,78 +56,39 @@ def run_inversions(
         If a single experiment diverged; in a sweep, the others go on.
     """
     same = facts(ready, watch, within)
-    found = attempt(
-        [{**same, **asdict(e)} for e in experiments], resume, within.nested, bool(within.sweep)
-    )
+    found = attempt([{**same, **asdict(e)} for e in experiments], resume, within)
     if found.finished:
         return found.finished
     base, first, shared = ready.base, experiments[0], share(experiments)
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
     material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
-    alone = not within.sweep
-    with (
-        open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,
-        watched(runs[0]) if alone else nullcontext(),
-    ):
-        begin(found, runs)
-        log_dataset(runs, ready.subject, ready.images)
-        if alone:
-            log_pictures(runs[0], ready.subject)
-        state, course = restore(found, len(shared.trained), base.device)
+    words = [_words(ready, e, label(e, within.varied)) for e in experiments]
+    with under_way(ready, found, shared, words, "inversion") as going:
 
         def keep(k: int, owner: int) -> None:
             learned = vectors[owner].detach().cpu()
             pivot = Pivot(ready.token, ready.initializer, learned, start.cpu(), base.widths)
-            with TemporaryDirectory() as folder:
-                save_pivot(pivot, Path(folder) / PIVOT_FILE)
-                runs[k].log_artifact(Path(folder) / PIVOT_FILE, "pivot")
-            log_weights(runs[k], "pivot", f"pivot/{PIVOT_FILE}", experiments[k])
+            _keep(going.runs[k], pivot)
+            log_weights(going.runs[k], "pivot", f"pivot/{PIVOT_FILE}", experiments[k])
 
-        views = [
-            *_views(ready, vectors, shared, watch, state),
-            ending_view(shared, state, keep),
-            keeping(found, runs, shared, state, course),
-        ]
-        training = invert(base, material, vectors, shared.trained, state)
-        moments = spread(training, shared, course.frozen)
-        follow(runs, moments, "inverting", shared, views, course, found.step)
-        tell_micro_batches(runs, state)
-        for k, owner in stopped(shared, state, course):
-            keep(k, owner)
-        if course.frozen and alone:
-            forget(runs)
-            raise DivergedError(
-                "E901",
-                f"the inversion diverged at step {course.frozen[0]}",
-                "use a smaller learning rate",
-            )
-    forget(runs)
-    return [run.id for run in runs]
+        views = _views(ready, vectors, shared, watch, going.state)
+        moments = invert(base, material, vectors, shared.trained, going.state)
+        train(going, moments, "inverting", views, keep)
+    return [run.id for run in going.runs]
 
 
-def _described(
-    ready: Inversion, experiments: Sequence[InvertSettings], within: Within, found: Attempt
-) -> tuple[list[str], list[dict[str, object]], list[dict[str, str]]]:
-    """Names, parameters and tags of the runs."""
+def _words(ready: Inversion, settings: InvertSettings, name: str) -> Words:
+    """What a run says of itself."""
     tags = {
         "pti.step": "invert",
-        **within.tags,
         "pti.base": ready.where.base,
         "pti.base_fingerprint": ready.base.fingerprint,
-        "pti.data_fingerprint": ready.subject.fingerprint,
-        "pti.images": str(ready.images.resolve()),
         "pti.token": ready.token,
         "pti.initializer": ready.initializer,
     }
-    words = {
-        **asdict(ready.where),
-        "images": ready.images,
-        "token": ready.token,
-        "initializer": ready.initializer,
-    }
-    names = [f"invert {label(e, within.varied)}" for e in experiments]
-    return names, [{**words, **asdict(e)} for e in experiments], [tags | own for own in found.tags]
+    subject = {"token": ready.token, "initializer": ready.initializer}
+    return Words(f"invert {name}", {**subject, **asdict(settings)}, tags)
 
 
 def _views(
@@ -168,3 +117,10 @@ def _views(
         return judge(probe, now, [before] * len(now), shared.trained, state.stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
+
+
+def _keep(run: Run, pivot: Pivot) -> None:
+    """Log the pivot."""
+    with TemporaryDirectory() as folder:
+        save_pivot(pivot, Path(folder) / PIVOT_FILE)
+        run.log_artifact(Path(folder) / PIVOT_FILE, "pivot")

@@ -20,7 +20,7 @@ from pti_pipeline.errors import DEBUG, PtiError, unexpected
 from pti_pipeline.machine import cores
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.tracking import store
-from pti_pipeline.workers import end, end_with_parent, environment
+from pti_pipeline.workers import at_once, end, end_with_parent, environment
 
 ATTEMPTS = 3
 """How often a pack is tried whose worker dies."""
@@ -124,7 +124,7 @@ def _end(workers: Sequence[Worker]) -> None:
 
 def _work(packs: Connection, place: int, places: int) -> None:
     """Train one pack, in a process of its own; its errors are told and become its exit code."""
-    end_with_parent()
+    end_with_parent(at_once)
     os.environ |= {"PTI_PLACES": str(places), "PTI_PLACE": str(place)}
     if not torch.cuda.is_available():
         torch.set_num_threads(1)

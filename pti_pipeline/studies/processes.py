@@ -8,15 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
-import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from threading import Thread
-
-import psutil
 
 IMPORTED = (
     "mlflow.store.tracking.sqlalchemy_store",
@@ -47,7 +42,7 @@ def run_command(words: Sequence[str]) -> int:
     """
     from pti_pipeline.workers import end  # with torch, which the command line must not load
 
-    process = _server().Process(target=_enter, args=(list(words), dict(os.environ), os.getpid()))  # type: ignore[attr-defined]
+    process = _server().Process(target=_enter, args=(list(words), dict(os.environ)))  # type: ignore[attr-defined]
     process.start()
     try:
         process.join()
@@ -78,20 +73,11 @@ def _server() -> BaseContext:
     return context
 
 
-def _enter(words: list[str], environment: Mapping[str, str], caller: int) -> None:
-    Thread(target=_end_after, args=(caller,), daemon=True).start()
+def _enter(words: list[str], environment: Mapping[str, str]) -> None:
+    from pti_pipeline.workers import end_with_parent, gently
+
+    end_with_parent(gently)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["pti", *words]
     runpy.run_module("pti_pipeline", run_name="__main__")
-
-
-def _end_after(caller: int) -> None:
-    """Ask this process to end when the study is gone, even if that was killed."""
-    try:
-        process = psutil.Process(caller)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.5)
-    except psutil.NoSuchProcess:
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

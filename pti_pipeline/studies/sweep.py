@@ -70,7 +70,7 @@ def sweep(whole: Pack, executor: Executor, resume: str = AUTO) -> str:
         within = Within(whole.study, varied=whole.varied)
         experiments = [{**asdict(e), **_resolved(ready, e)} for e in whole.experiments]
         every = {**facts(ready, whole.watch, within), "step": "sweep", "experiments": experiments}
-        found = attempt([every], resume, within.nested)
+        found = attempt([every], resume, within)
         if found.finished:
             return found.finished[0]
         if before := found.runs[0]:

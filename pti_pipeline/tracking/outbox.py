@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from pti_pipeline.errors import ResourceError, StoreError
 from pti_pipeline.tracking import journal
@@ -19,8 +19,10 @@ from pti_pipeline.tracking.journal import Entry
 from pti_pipeline.tracking.store import local_folder
 from pti_pipeline.values import RUN_ID
 
+LOCK = "lock"
+"""File that is locked as long as a process has an outbox."""
 OWNER = "owner"
-"""File that says in words who has an outbox, or had it last."""
+"""File that says in words who has it, or had it last."""
 
 
 class UnsendableError(Exception):
@@ -155,25 +157,6 @@ def outbox_root(uri: str) -> Path:
     return local_folder(uri, "outbox")
 
 
-def place_id(uri: str) -> str:
-    """Name the folder of a store's outboxes, whatever others call its machine; 32 letters.
-
-    It is made up once. Only of runs that were written from here do the locks of outboxes tell
-    whether someone writes them.
-    """
-    path = local_folder(uri, "place")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            fresh = path.with_name(uuid4().hex)
-            fresh.write_text(fresh.name, "utf-8")
-            os.replace(fresh, path)
-        return path.read_text("utf-8")
-    except OSError as error:
-        what = f"what is logged can't be kept on disk ({error})"
-        raise ResourceError("E605", what, "free some space there, or make it writable") from error
-
-
 def left_ones(root: Path) -> list[str]:
     """Run ids that have outboxes, be they in use or left by processes that died."""
     found = [path.parent.name for path in sorted(root.glob("*/journal.jsonl"))]
@@ -184,7 +167,7 @@ def tidy(root: Path) -> None:
     """Remove what is left of outboxes that were emptied by processes that died right then."""
     for folder in root.glob("*"):
         if not (folder / "journal.jsonl").exists():
-            with suppress(OSError), FileLock(folder / "lock", timeout=0):
+            with suppress(OSError), FileLock(folder / LOCK, timeout=0):
                 _remove(folder)
 
 
@@ -200,7 +183,7 @@ def take(root: Path, run_id: str) -> Outbox | None:
 
 def _locked(folder: Path) -> FileLock:
     """Make an outbox's folder, and be the one who has it."""
-    lock = FileLock(folder / "lock", timeout=0.8, thread_local=False)  # others may look who has it
+    lock = FileLock(folder / LOCK, timeout=0.8, thread_local=False)  # others may look who has it
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -216,25 +199,6 @@ def _remove(folder: Path) -> None:
     """Remove an outbox that one has; first its journal: without that it is nothing to be sent."""
     (folder / "journal.jsonl").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def user(root: Path, run_id: str) -> str:
-    """Who has an outbox at this moment, in words; empty if nobody has."""
-    folder = root / run_id
-    if not (folder / "lock").is_file():
-        return ""
-    try:
-        with FileLock(folder / "lock", timeout=0.5):  # who only looks, as we do, is soon gone
-            return ""
-    except Timeout:
-        return _owner(folder)
-
-
-def _owner(folder: Path) -> str:
-    try:
-        return (folder / OWNER).read_text("utf-8")
-    except OSError:
-        return "another process"
 
 
 def _entries(path: Path, start: int = 0) -> Iterator[tuple[Entry, int]]:

@@ -16,8 +16,8 @@ from mlflow.entities import RunTag
 from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError
 from pti_pipeline.tracking.earlier import Earlier, Logged, revive
 from pti_pipeline.tracking.interruption import Interruption, interruptible
-from pti_pipeline.tracking.life import birth
-from pti_pipeline.tracking.outbox import Outbox, outbox_root, user
+from pti_pipeline.tracking.life import birth, user
+from pti_pipeline.tracking.outbox import Outbox, outbox_root
 from pti_pipeline.tracking.run import NOTHING, Run
 from pti_pipeline.tracking.sender import PATIENCE, sender
 from pti_pipeline.tracking.store import EXPERIMENT, answering, connect, experiment_id, store_uri

@@ -15,6 +15,7 @@ from benchmarks import demo, gpu, results, stand_in, toy
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline.families import load
+from pti_pipeline.known_misses import KnownMiss
 
 ROOT = Path(__file__).parents[2]
 ROW = Row("r", 2.0, 1.5, 3.0, 0.1, 5)
@@ -35,6 +36,10 @@ raise SystemExit("tired")
 
 def result(**changes):
     return results.Result(**{**vars(ROW), **PLACE, **changes})
+
+
+def miss(value):
+    return KnownMiss("r", value, "too cold", "2026-11-25")
 
 
 def tiny():
@@ -75,10 +80,10 @@ def test_gates_hold_ratios_from_below_and_shares_from_above():
     [
         (ROW, {}, "reached"),
         (replace(ROW, ratio=1.4), {}, "MISSED"),
-        (replace(ROW, ratio=1.4), {"r": {"value": 1.45}}, "missed (known)"),
-        (replace(ROW, ratio=1.2), {"r": {"value": 1.45}}, "MISSED"),
-        (replace(ROW, ratio=0.03, goal=0.02, share=True), {"r": {"value": 0.03}}, "missed (known)"),
-        (replace(ROW, ratio=0.04, goal=0.02, share=True), {"r": {"value": 0.03}}, "MISSED"),
+        (replace(ROW, ratio=1.4), {"r": miss(1.45)}, "missed (known)"),
+        (replace(ROW, ratio=1.2), {"r": miss(1.45)}, "MISSED"),
+        (replace(ROW, ratio=0.03, goal=0.02, share=True), {"r": miss(0.03)}, "missed (known)"),
+        (replace(ROW, ratio=0.04, goal=0.02, share=True), {"r": miss(0.03)}, "MISSED"),
         (replace(ROW, goal=None, aim=None), {}, "-"),
     ],
 )
@@ -87,10 +92,8 @@ def test_a_missed_gate_is_known_or_not(row, known, said):
 
 
 def test_a_known_miss_tells_its_reason():
-    known = {"r": {"name": "r", "value": 1.4, "reason": "too cold", "date": "2026-11-25"}}
-    assert "missed (known), 1.4 on 2026-11-25: too cold" in results.line(
-        replace(ROW, ratio=1.4), known
-    )
+    said = results.line(replace(ROW, ratio=1.4), {"r": miss(1.4)})
+    assert "missed (known), 1.4 on 2026-11-25: too cold" in said
 
 
 @pytest.mark.parametrize(

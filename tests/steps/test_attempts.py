@@ -142,7 +142,7 @@ def test_a_run_that_is_being_written_here_is_left_alone(ready):
         with pytest.raises(LockedError, match=r"E701.*written by process \d+ on \S+\. Hint: wait"):
             attempts.attempt([FACTS])
         with pytest.raises(LockedError, match="E701"):
-            attempts.attempt([FACTS], ours=True)
+            attempts.attempt([FACTS], within=Within(sweep="a"))
         assert attempts.attempt([FACTS], "no").runs == (None,)
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_is_written_elsewhere_is_left_alone_as_long_as_it_lives(ready
     elsewhere = client.create_run(place, tags={**tags_of(FACTS), **host, **beat}).info.run_id
     with pytest.raises(LockedError, match=r"E701.*a process on \S+\. Hint: wait"):
         attempts.attempt([FACTS])
-    assert attempts.attempt([FACTS], ours=True).runs[0].id == elsewhere
+    assert attempts.attempt([FACTS], within=Within(sweep="a")).runs[0].id == elsewhere
     client.set_tag(elsewhere, HEARTBEAT, str(int(time.time()) - DEAD - 1))
     found = attempts.attempt([FACTS])
     assert found.runs[0].id == elsewhere

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,6 @@ from pti_pipeline.tracking.outbox import (
     outbox_root,
     take,
     tidy,
-    user,
 )
 
 RUN = "0123456789abcdef" * 2
@@ -187,17 +185,6 @@ def test_what_was_put_in_is_let_onto_the_disk(tmp_path, monkeypatch):
     box.sync()
     assert told == [str(box.folder / "journal.jsonl")]
     box.close()
-
-
-def test_who_has_it_is_told(tmp_path):
-    assert user(tmp_path, RUN) == ""
-    box = Outbox(tmp_path, RUN)
-    box.put("tags", {"a": "b"})
-    assert user(tmp_path, RUN) == f"process {os.getpid()} on {socket.gethostname()}"
-    (box.folder / "owner").unlink()
-    assert user(tmp_path, RUN) == "another process"
-    box.close()
-    assert user(tmp_path, RUN) == ""
 
 
 def test_emptied_folders_of_killed_processes_go_unless_they_are_in_use(tmp_path):

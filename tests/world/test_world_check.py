@@ -10,11 +10,12 @@ import pytest
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import WORLD
+from pti_pipeline.known_misses import KnownMiss
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.steps.world_check import FULL, QUICK, Effort, check_world, table, write_results
 from pti_pipeline.steps.world_check.drawing import Samples, as_images, captions, silent_prompts
 from pti_pipeline.steps.world_check.laboratory import change, energies, null_of_the_leak
-from pti_pipeline.steps.world_check.measure import KnownMiss, Measure, load_known, verdict
+from pti_pipeline.steps.world_check.measure import Measure, load_known, verdict
 from pti_pipeline.steps.world_check.obeying import freedom, obedience
 from pti_pipeline.steps.world_check.reading import agreement, visible
 from pti_pipeline.world import render, sample_factors
@@ -61,7 +62,7 @@ def test_a_measure_knows_its_gate(value, least, most, passed, gate):
     [(0.95, "reached"), (0.86, "missed (known)"), (0.82, "missed (known)"), (0.80, "missed")],
 )
 def test_a_known_miss_is_told_apart_while_it_is_no_worse(value, said):
-    known = [KnownMiss("obedience", "hat", 0.85, "why", "2026-01-01")]
+    known = [KnownMiss("hat", 0.85, "why", "2026-01-01", "obedience")]
     assert verdict(Measure("obedience", "hat", value, least=0.9), known) == said
     if said != "reached":
         assert verdict(Measure("obedience", "species", value, least=0.9), known) == "missed"
@@ -69,14 +70,14 @@ def test_a_known_miss_is_told_apart_while_it_is_no_worse(value, said):
 
 
 def test_a_known_miss_from_above():
-    known = [KnownMiss("cost", "picture (s)", 0.6, "why", "2026-01-01")]
+    known = [KnownMiss("picture (s)", 0.6, "why", "2026-01-01", "cost")]
     said = [verdict(Measure("cost", "picture (s)", v, most=0.5), known) for v in (0.4, 0.62, 0.7)]
     assert said == ["reached", "missed (known)", "missed"]
     assert verdict(Measure("cost", "picture (s)", 9.0), known) == ""
 
 
 def test_a_known_miss_of_a_two_sided_gate_is_held_on_its_own_side():
-    known = [KnownMiss("leak's null", "mean AUC", 0.46, "why", "2026-01-01")]
+    known = [KnownMiss("mean AUC", 0.46, "why", "2026-01-01", "leak's null")]
     said = [
         verdict(Measure("leak's null", "mean AUC", v, 0.47, 0.53), known)
         for v in (0.5, 0.455, 0.4, 0.6)

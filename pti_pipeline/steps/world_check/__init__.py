@@ -14,6 +14,7 @@ from pti_pipeline.errors import ModelError
 from pti_pipeline.evaluation import layouts
 from pti_pipeline.families import WORLD, load
 from pti_pipeline.figures import grid
+from pti_pipeline.known_misses import KnownMiss
 from pti_pipeline.sampling import to_uint8
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.steps.world_check import laboratory, obeying, parts, reading
@@ -24,7 +25,7 @@ from pti_pipeline.steps.world_check.drawing import (
     sample_base,
     silent_prompts,
 )
-from pti_pipeline.steps.world_check.measure import KnownMiss, Measure, verdict
+from pti_pipeline.steps.world_check.measure import Measure, verdict
 from pti_pipeline.world.reader import load_reader
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "clip", "reader")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pti_pipeline.known_misses import KnownMiss, read_known
 
 SLACK = 0.05
 """Share of its listed value by which a gate known to be missed may be missed further."""
@@ -49,44 +50,20 @@ class Measure:
         return " and ".join(filter(None, (least, most)))
 
 
-@dataclass(frozen=True)
-class KnownMiss:
-    """A gate that is missed after several attempts, and why.
-
-    Attributes
-    ----------
-    group, name : str
-        Of the :class:`Measure`.
-    value : float
-        What was measured.
-    reason, date : str
-    """
-
-    group: str
-    name: str
-    value: float
-    reason: str
-    date: str
-
-    def covers(self, measure: Measure) -> bool:
-        """Whether ``measure`` is this miss, and not notably worse."""
-        if (self.group, self.name) != (measure.group, measure.name):
-            return False
-        if measure.least is not None and not measure.value >= measure.least:
-            return measure.value >= self.value * (1 - SLACK)
-        return measure.value <= self.value * (1 + SLACK)
-
-
 def load_known(folder: Path) -> list[KnownMiss]:
     """Read the misses listed in a world's ``known.json``; none without one."""
-    path = folder / "known.json"
-    if not path.is_file():
-        return []
-    return [KnownMiss(**row) for row in json.loads(path.read_text("utf-8"))]
+    return read_known(folder / "known.json")
+
+
+def covers(miss: KnownMiss, measure: Measure) -> bool:
+    """Whether a measure that misses its gate is this miss, and not notably worse."""
+    below = measure.least is not None and not measure.value >= measure.least
+    same = (miss.group, miss.name) == (measure.group, measure.name)
+    return same and miss.holds(measure.value, below, SLACK)
 
 
 def verdict(measure: Measure, known: Sequence[KnownMiss]) -> str:
     """``reached``, ``missed (known)`` or ``missed``; empty where there is no gate."""
     if measure.passed:
         return "reached" if measure.gate else ""
-    return "missed (known)" if any(k.covers(measure) for k in known) else "missed"
+    return "missed (known)" if any(covers(miss, measure) for miss in known) else "missed"

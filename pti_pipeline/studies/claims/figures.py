@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from pti_pipeline.palette import COLORS, INK, MARKERS, RULE
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.curves import (
     FACTORS,
@@ -22,12 +23,8 @@ from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.mechanism import starts, whole
 from pti_pipeline.studies.claims.prompts import KINDS
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-"""Okabe & Ito's, told apart by colour-blind readers."""
-MARKERS = ("o", "s", "^", "D", "v")
 Curve = tuple[Sequence[Result], NDArray[np.floating]]
 """Rows with distances, and a value at each."""
-GRID, INK = "#d9d9e0", "#2b2b33"
 
 
 def inversion_figure(evidence: Evidence) -> Figure | None:
@@ -178,6 +175,6 @@ def _dress(axes: Axes, label: str, title: str = "") -> None:
     axes.set_title(title, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7)
-    axes.grid(color=GRID, linewidth=0.5)
+    axes.grid(color=RULE, linewidth=0.5)
     if label:
         axes.legend(fontsize=7, frameon=False)
