@@ -48,8 +48,8 @@ def _watched(folder: Path) -> dict[str, float]:
         step.run_inversions(ready, [settings], WatchSettings(0, 0))
     warm = [row for row in seen if WARM <= row[0] < 2 * WARM]
     last = [row for row in seen if row[0] > STEPS - WARM]
-    memory, files, threads = (
-        max(row[i] for row in last) - max(row[i] for row in warm) for i in (1, 2, 3)
+    memory, files, threads = (  # the least of each: what is just being sent takes some for a moment
+        min(row[i] for row in last) - min(row[i] for row in warm) for i in (1, 2, 3)
     )
     return {
         "steps": seen[-1][0],

@@ -12,13 +12,14 @@ from pti_pipeline import lora
 from pti_pipeline.batches import Material
 from pti_pipeline.characters import class_word, encode
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.memory import halving
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.randomness import generator
 from pti_pipeline.sampling import sample
 from pti_pipeline.settings import FinetuneSettings, SampleSettings
 
 ROWS = 64
-"""Rows of one pass."""
+"""Rows of one pass; fewer where memory runs out."""
 SEED = 10**6
 """Of the first sample that is held: no evaluation draws from such seeds."""
 ENCODED = 8
@@ -95,6 +96,11 @@ def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
     callable
         ``rows(seed, step)``, as many as a batch has. Of a bank that is drawn once, the same for
         every experiment of a sweep, or anew at each step.
+
+    Raises
+    ------
+    ResourceError
+        If memory does not hold a single row.
     """
     size, bank = ground.settings.batch_size, ground.settings.reg_bank
     with lora.disabled(ground.adapter):
@@ -120,11 +126,12 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
     base, usual = ground.base, SampleSettings()
     how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
     negative = encode(base, class_word(), [""])[0, 0]
-    pictures = [
-        sample(base, states[i : i + ROWS][None], negative, seeds[i : i + ROWS], *how)[0]
-        for i in range(0, len(states), ROWS)
-    ]
-    return torch.cat([base.encode_images(few)[0] for few in torch.cat(pictures).split(ENCODED)])
+
+    def draw(some: slice) -> Tensor:
+        pictures = sample(base, states[some][None], negative, seeds[some], *how)[0]
+        return torch.cat([base.encode_images(few)[0] for few in pictures.split(ENCODED)])
+
+    return _in_passes(len(states), draw)
 
 
 def _noised(
@@ -150,10 +157,18 @@ def _noised(
 @torch.no_grad()
 def _ask(ground: Ground, rows: Rows) -> Tensor:
     """Answers of the base model itself: of the denoiser with its LoRAs off."""
-    parts = torch.arange(len(rows.noisy), device=rows.noisy.device).split(ROWS)
+
+    def ask(some: slice) -> Tensor:
+        return ground.base.predict(rows.noisy[some], rows.timesteps[some], rows.states[some])
+
     with lora.disabled(ground.adapter):
-        asked = [rows.take(index) for index in parts]
-        return torch.cat([ground.base.predict(r.noisy, r.timesteps, r.states) for r in asked])
+        return _in_passes(len(rows.noisy), ask)
+
+
+def _in_passes(count: int, work: Callable[[slice], Tensor]) -> Tensor:
+    """Do ``work`` on some rows at a time, as many as memory holds."""
+    rows = [*range(0, count, ROWS), count]
+    return halving([0, 1], rows, lambda passes: torch.cat([work(some) for _, some in passes]))[2]
 
 
 def gather(draws: Sequence[Draw], seeds: Sequence[int], step: int, some: slice) -> Rows:
