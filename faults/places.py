@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import tempfile
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -22,6 +23,7 @@ for name in IMPORTED:  # here, and not by each process that is forked
 def enter(place: Path) -> None:
     """Work in a folder from now on, with a store in it, on one thread; for a fork, at its start."""
     gc.freeze()  # what the fork was born with is no garbage: looking for some would copy it
+    tempfile.tempdir = str(place.parent)  # what the killed leave goes when the measurement does
     os.chdir(place)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
