@@ -32,7 +32,8 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
     if one:
         clock = time.monotonic()
         numbers = import_module(f"faults.{one}").measure(long)
-        results.write(one, form, numbers, time.monotonic() - clock)
+        work = sum(os.times()[:4])  # of this process and of those that it has waited for
+        results.write(one, form, numbers, time.monotonic() - clock, work)
         return
     missed = 0
     with ThreadPoolExecutor(cores()) as side_by_side:
@@ -64,7 +65,7 @@ def measured(part: str, form: str) -> dict[str, Any]:
 def show(part: str, known: dict[str, Any], long: bool) -> int:
     """Print a part's numbers against their goals; return how many are missed."""
     numbers, missed = known["numbers"], 0
-    click.echo(f"{part} ({known['seconds']} s)")
+    click.echo(f"{part} ({known['seconds']} s, {known['cpu_seconds']} of a core)")
     for name, goal in GOALS[part].items():
         met = goal.met(numbers[name], long)
         missed += not met

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import psutil
 
 from faults.places import forked
-from faults.tiny import build_base, build_pictures
+from faults.tiny import LEAST, build_base, build_pictures
 from pti_pipeline.inversion import Moment
 from pti_pipeline.settings import BaseSettings, InvertSettings, WatchSettings
 from pti_pipeline.steps import invert as step
@@ -31,7 +31,7 @@ def measure(long: bool) -> dict[str, float]:
 
 
 def _watched(folder: Path) -> dict[str, float]:
-    base = build_base(folder / "base", "v_prediction")
+    base = build_base(folder / "base", "v_prediction", LEAST)
     ready = prepare_inversion(BaseSettings(str(base), "cpu"), _pictures(folder), "<c>", "cat")
     process, seen, train = psutil.Process(), [], step.invert
 
@@ -48,8 +48,8 @@ def _watched(folder: Path) -> dict[str, float]:
         step.run_inversions(ready, [settings], WatchSettings(0, 0))
     warm = [row for row in seen if WARM <= row[0] < 2 * WARM]
     last = [row for row in seen if row[0] > STEPS - WARM]
-    memory, files, threads = (
-        max(row[i] for row in last) - max(row[i] for row in warm) for i in (1, 2, 3)
+    memory, files, threads = (  # the least of each: what is just being sent takes some for a moment
+        min(row[i] for row in last) - min(row[i] for row in warm) for i in (1, 2, 3)
     )
     return {
         "steps": seen[-1][0],

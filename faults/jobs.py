@@ -12,7 +12,7 @@ from torch import nn
 
 from faults.killing import run
 from faults.places import forked
-from faults.tiny import build_base, build_pictures
+from faults.tiny import LEAST, build_base, build_pictures
 from pti_pipeline.cli import main
 from pti_pipeline.steps.world_training import follow
 from pti_pipeline.steps.world_training.loop import Schedule, train
@@ -39,7 +39,7 @@ class Job:
 
 def usual_jobs(folder: Path) -> tuple[list[Job], Path]:
     """Make a base model, pictures and a pivot; return jobs, and the folder that they begin in."""
-    base, (pictures, start) = build_base(folder, "v_prediction"), _made(folder)
+    base, (pictures, start) = build_base(folder, "v_prediction", LEAST), _made(folder)
     build_pictures(pictures)
     subject = [f"--images={pictures}", "--token=<c>", "--initializer=cat"]
     usual = [f"--base={base}", "--device=cpu", "--batch-size=2", "--sample-every=70", "--probes=5"]
@@ -48,9 +48,9 @@ def usual_jobs(folder: Path) -> tuple[list[Job], Path]:
         raise RuntimeError(f"no pivot: {(start / 'log').read_text()}")
     pivot = forked(start, lambda: find_runs(step="invert")[0].id)
     jobs = [
-        Job("invert", partial(pti, "invert", *subject, *usual, "--steps=160", "--seed=1"), 3),
-        Job("finetune", partial(pti, "finetune", f"--pivot={pivot}", *usual, "--steps=160"), 3),
-        Job("sweep", partial(pti, "sweep", *_axes(pivot), *usual, "--steps=160"), 3),
+        Job("invert", partial(pti, "invert", *subject, *usual, "--steps=110", "--seed=1"), 3),
+        Job("finetune", partial(pti, "finetune", f"--pivot={pivot}", *usual, "--steps=110"), 3),
+        Job("sweep", partial(pti, "sweep", *_axes(pivot), *usual, "--steps=110"), 3),
         Job("world", train_world),
     ]
     return jobs, start
@@ -69,7 +69,7 @@ def _axes(pivot: str) -> list[str]:
         "--stage=finetune",
         f"--pivot={pivot}",
         "--lrs=0.003,10000",
-        "--vary=steps:60,160",
+        "--vary=steps:60,110",
         "--regularizer=class-preservation",
         "--reg-bank=4",
     ]

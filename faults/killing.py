@@ -18,8 +18,8 @@ from pti_pipeline.steps import resuming
 
 WRITES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "sqlite3.connect")
 """Audit events that change the file system, beside that of opening to write."""
-PATIENCE = 120.0
-"""Seconds that a command has; then it hangs."""
+PATIENCE = 600.0
+"""Seconds that a command has, on a busy machine too; then it hangs."""
 HUNG = 124
 """Exit code of what hangs."""
 

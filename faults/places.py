@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import tempfile
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pti_pipeline.studies.processes import IMPORTED
+
+for name in IMPORTED:  # here, and not by each process that is forked
+    import_module(name)
+
 
 def enter(place: Path) -> None:
-    """Work in a folder from now on, with a store in it, on one thread."""
+    """Work in a folder from now on, with a store in it, on one thread; for a fork, at its start."""
+    gc.freeze()  # what the fork was born with is no garbage: looking for some would copy it
+    tempfile.tempdir = str(place.parent)  # what the killed leave goes when the measurement does
     os.chdir(place)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"

@@ -29,11 +29,14 @@ def read() -> dict[str, dict[str, Any]]:
     return found
 
 
-def write(part: str, form: str, numbers: Mapping[str, float], seconds: float) -> None:
-    """Keep the numbers of a part, with this commit, command, machine and day."""
+def write(
+    part: str, form: str, numbers: Mapping[str, float], seconds: float, cpu_seconds: float
+) -> None:
+    """Keep the numbers of a part, with its time, this commit, command, machine and day."""
     row = {
         "numbers": dict(numbers),
         "seconds": round(seconds),
+        "cpu_seconds": round(cpu_seconds),
         "commit": commit(),
         "command": "make faults-long" if form == "long" else "make faults",
         "machine": f"{platform.machine()}, {cores()} cores, Python {platform.python_version()}",

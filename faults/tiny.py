@@ -1,8 +1,10 @@
-"""A Stable Diffusion model so small that a training takes a second, and pictures for it."""
+"""Stable Diffusion models so small that a training takes a second, and pictures for them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,22 @@ from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
 
 WORDS = ("a", "photo", "of", "cat", "dog", "on", "the", "beach", "picture", "drawing", "image")
 
+USUAL: Mapping[str, Any] = {
+    "block_out_channels": (16, 32),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+"""Blocks of a denoiser that has some of each."""
+LEAST: Mapping[str, Any] = {
+    "block_out_channels": (16,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "mid_block_type": None,
+    "up_block_types": ("UpBlock2D",),
+}
+"""Those of one that can just be trained, in a third of the time."""
 
-def build_base(folder: Path, prediction: str) -> Path:
+
+def build_base(folder: Path, prediction: str, blocks: Mapping[str, Any] = USUAL) -> Path:
     """Make a model with random weights in diffusers' layout; return its folder."""
     tokenizer = build_tokenizer(WORDS, folder / "words")
     torch.manual_seed(0)
@@ -45,13 +61,11 @@ def build_base(folder: Path, prediction: str) -> Path:
         sample_size=8,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(16, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         attention_head_dim=2,
         norm_num_groups=4,
         cross_attention_dim=16,
+        **blocks,
     )
     scheduler = DDIMScheduler(
         beta_start=0.00085,

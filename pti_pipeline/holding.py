@@ -93,6 +93,11 @@ def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
     callable
         ``rows(seed, step)``, as many as a batch has. Of a bank that is drawn once, the same for
         every experiment of a sweep, or anew at each step.
+
+    Raises
+    ------
+    ResourceError
+        If memory does not hold a single row.
     """
     size, bank = ground.settings.batch_size, ground.settings.reg_bank
     with lora.disabled(ground.adapter):
@@ -118,10 +123,12 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
     base, usual = ground.base, SampleSettings()
     how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
     negative = base.unconditional()
-    pictures = in_parts(
-        len(states), lambda i: sample(base, states[i][None], negative, seeds[i], *how)[0]
-    )
-    return torch.cat([base.encode_images(few)[0] for few in pictures.split(ENCODED)])
+
+    def draw(some: slice) -> Tensor:
+        pictures = sample(base, states[some][None], negative, seeds[some], *how)[0]
+        return torch.cat([base.encode_images(few)[0] for few in pictures.split(ENCODED)])
+
+    return in_parts(len(states), draw)
 
 
 def _noised(

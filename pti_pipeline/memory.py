@@ -69,8 +69,15 @@ def together(
 
 
 def in_parts(rows: int, ask: Callable[[slice], Tensor]) -> Tensor:
-    """Answers to many rows, which are asked :data:`ROWS` at a time."""
-    return torch.cat([ask(slice(i, i + ROWS)) for i in range(0, rows, ROWS)])
+    """Answers to many rows, which are asked :data:`ROWS` at a time, or as many as memory holds.
+
+    Raises
+    ------
+    ResourceError
+        If it holds not even one.
+    """
+    edges = [*range(0, rows, ROWS), rows]
+    return halving([0, 1], edges, lambda parts: torch.cat([ask(some) for _, some in parts]))[2]
 
 
 def passes(edges: Sequence[int], rows: Sequence[int]) -> list[Pass]:

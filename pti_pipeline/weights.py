@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickletools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,8 @@ OUR_KEY = "pti"
 SUFFIX = ".safetensors"
 PICKLED = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 """Endings of files that their tools write as pickles."""
+LONG = 2**16
+"""Bytes from which on a text is not read to its end, to see whether it is a pickle."""
 
 
 def refuse_pickle(path: Path) -> None:
@@ -43,17 +47,29 @@ def refuse_pickles(folder: Path) -> None:
 
 
 def _looks_pickled(path: Path) -> bool:
-    """Tell whether a file is no safetensors, and begins or ends as pickles and torch's zips do.
+    """Tell whether a file is no safetensors, and begins as pickles and torch's zips do.
 
-    A safetensors file begins with its header's length, which can be any bytes, and a brace.
+    A safetensors file begins with its header's length, which can be any bytes, and a brace. The
+    oldest pickles are text that ends in a dot: a long one of that kind is taken for a pickle.
     """
     with path.open("rb") as file:
-        head = file.read(9)
+        head = file.read(LONG)
         file.seek(max(0, path.stat().st_size - 1))
         last = file.read(1)
-    if head[8:] == b"{":
+    if head[8:9] == b"{":
         return False
-    return head[:1] == b"\x80" or head[:4] == b"PK\x03\x04" or last == b"."
+    if head[:1] == b"\x80" or head[:4] == b"PK\x03\x04":
+        return True
+    return last == b"." and (len(head) == LONG or _are_opcodes(head))
+
+
+def _are_opcodes(data: bytes) -> bool:
+    """Whether bytes begin with a pickle: what it says is listed, and none of it is done."""
+    try:
+        pickletools.dis(data, io.StringIO())
+    except (ValueError, IndexError):  # the second by opcodes that do not fit each other
+        return False
+    return True
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -52,6 +52,7 @@ def test_a_part_is_written_with_where_and_when(path, started, monkeypatch, words
     row = written["growth"][form]
     assert row["numbers"] == GOOD and row["commit"] == "abcdef1"
     assert "cores" in row["machine"] and row["date"] and row["seconds"] == 0
+    assert row["cpu_seconds"] >= 1  # torch and all were imported before
     assert row["command"] == ("make faults-long" if words else "make faults")
 
 
@@ -88,7 +89,7 @@ def test_a_long_part_is_kept_at_the_very_same_commit_alone(
 ):
     measuring(monkeypatch, GOOD)
     monkeypatch.setattr(results, "commit", lambda: then)
-    results.write("growth", "long", BAD, 1)
+    results.write("growth", "long", BAD, 1, 1)
     monkeypatch.setattr(results, "commit", lambda: now)
     assert faults.measured("growth", "long")["numbers"] == (GOOD if again else BAD)
     assert started == ["--one=growth"] * again

@@ -9,7 +9,7 @@ from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.cli.stages import finetune as command
 from pti_pipeline.data import load_subject
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import ResourceError, UsageError
 from pti_pipeline.holding import Ground, beside, gather, hold
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.regularizers import REGULARIZERS, find, neighbours
@@ -219,6 +219,46 @@ def test_rows_are_noised_pictures_or_samples_of_the_base(base, material, pivot):
     known = torch.cdist(kinds["training"].flatten(1), material.mean.flatten(1)).amin(1)
     assert float(known.max()) < 1e-3
     assert float(torch.cdist(kinds["base"].flatten(1), material.mean.flatten(1)).min()) > 1
+
+
+def few_rows(monkeypatch, base, most):
+    """Let memory hold so many rows of a pass; return the rows of those that did."""
+    predict, passed = base.predict, []
+
+    def small(noisy, *others):
+        if len(noisy) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        passed.append(len(noisy))
+        return predict(noisy, *others)
+
+    monkeypatch.setattr(base, "predict", small)
+    return passed
+
+
+def test_a_bank_that_does_not_fit_is_drawn_in_pieces(base, material, pivot, monkeypatch):
+    def rows():
+        ground = ground_of(base, material, pivot, reg_bank=20)
+        drawn = REGULARIZERS["class-preservation"](ground).rows(0, 0)
+        lora.detach(ground.adapter)
+        return drawn
+
+    whole, passed = rows(), few_rows(monkeypatch, base, 12)
+    with pytest.warns(UserWarning, match="memory ran out: going on with micro-batches of") as told:
+        pieces = rows()
+    assert [str(each.message).split()[-1] for each in told] == ["24", "12", "6", "10"]
+    assert set(passed) == {12, 10}  # samples with and without their prompt; then answers
+    for name in ("noisy", "timesteps", "states", "target", "weights"):
+        torch.testing.assert_close(
+            getattr(pieces, name), getattr(whole, name), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("latents", ["base", "training"])
+def test_a_bank_of_which_no_row_fits_is_told(base, material, pivot, monkeypatch, latents):
+    few_rows(monkeypatch, base, 0)
+    ground = ground_of(base, material, pivot, reg_latents=latents)
+    with pytest.raises(ResourceError, match="E601"), pytest.warns(UserWarning, match="ran out"):
+        REGULARIZERS["class-preservation"](ground)
 
 
 def test_prior_preservation_learns_noise_on_samples_of_the_class(base, material, pivot):

@@ -72,10 +72,11 @@ def test_what_is_planted_is_found(planted, danger):
 
 
 def test_what_only_looks_like_it_is_not():
+    """To list what a pickle says, as ``pickletools`` does, is to do none of it."""
     harmless = (
-        "import json, re\nimport numpy as np\nfrom pathlib import Path\n"
+        "import json, re, pickletools\nimport numpy as np\nfrom pathlib import Path\n"
         "json.load(f); model.eval(); re.compile(x); np.load(p, allow_pickle=False)\n"
-        "np.save(p, x, allow_pickle=False)\n"
+        "np.save(p, x, allow_pickle=False)\npickletools.dis(x)\n"
         "subprocess.run(words, shell=False)\nsave(x); load(x); base.load(x)\n"
         "CLIPTokenizer.from_pretrained(p)\nM.from_pretrained(p, use_safetensors=True)\n"
     )
