@@ -42,14 +42,16 @@ def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def pack_losses(
-    prediction: Tensor, target: Tensor, experiments: int, size: int
+    prediction: Tensor, target: Tensor, weights: Tensor, experiments: int, size: int
 ) -> tuple[Tensor, Tensor]:
     """Loss of each of K experiments, and what it would be if they predicted nothing; both (K,).
 
-    Rows are experiment-major. Each counts as one of ``size``: of a whole batch these are means.
+    Rows are experiment-major, with ``weights`` (rows,). Each counts as one of ``size``: of a whole
+    batch these are means.
     """
-    nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (experiments, -1))
-    losses = denoising_loss(prediction, target).unflatten(0, (experiments, -1))
+    nothing = denoising_loss(torch.zeros_like(target), target) * weights
+    losses = denoising_loss(prediction, target) * weights
+    losses, nothing = (each.unflatten(0, (experiments, -1)) for each in (losses, nothing))
     return losses.sum(1) / size, nothing.sum(1) / size
 
 

@@ -18,6 +18,7 @@ from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.weighting import row_weights
 
 
 @torch.no_grad()
@@ -86,13 +87,15 @@ def finetune(
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]
-        rows = Rows(noisy, batch.timesteps, condition, target, noisy.new_ones(len(noisy)))
+        weights = row_weights(base, batch.timesteps, first).to(noisy.dtype)
+        rows = Rows(noisy, batch.timesteps, condition, target, weights)
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
         losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
-        nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1))
+        nothing = denoising_loss(torch.zeros_like(target), target) * weights
+        nothing = nothing.unflatten(0, (k, -1))
         n = nothing.shape[1]
         own, term, nothing = (
             each.sum(1) / size for each in (losses[:, :n], losses[:, n:], nothing)

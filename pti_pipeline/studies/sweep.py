@@ -9,6 +9,7 @@ from typing import cast
 
 from pti_pipeline.data import Subject
 from pti_pipeline.errors import DivergedError
+from pti_pipeline.objective import objective_of
 from pti_pipeline.settings import FinetuneSettings, TrainSettings
 from pti_pipeline.steps.attempts import AUTO, Attempt, Within, attempt
 from pti_pipeline.steps.prepared import (
@@ -140,6 +141,7 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         "seeds": ",".join(str(v) for v in dict.fromkeys(e.seed for e in experiments)),
         "steps": first.steps,
         "batch_size": first.batch_size,
+        **{name: v for name, v in objective_of(first).items() if name != varied},
     }
     if isinstance(first, FinetuneSettings):
         axes["pivot"] = ",".join(

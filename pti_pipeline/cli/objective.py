@@ -1,0 +1,34 @@
+"""Options of what a training descends: weights of its loss, noise, and what it sees."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from pti_pipeline.cli.options import Command, option, wrapped
+from pti_pipeline.objective import RANGES, WEIGHTINGS, Objective
+
+
+def objective(command: Command) -> Command:
+    """Add the options of what a training descends."""
+    return wrapped(
+        command,
+        _number("min-snr-gamma", 5.0, "Of min-snr: signal over noise from which it weighs alike."),
+        option(
+            "weighting",
+            "none",
+            "Of the loss by timestep: none, min-snr (Hang et al.) or debiased (Yu et al.).",
+            type=click.Choice(WEIGHTINGS),
+        ),
+    )
+
+
+def objective_settings(o: dict[str, Any]) -> dict[str, Any]:
+    """Settings of :func:`objective`'s options."""
+    return {field.name: o[field.name] for field in fields(Objective)}
+
+
+def _number(name: str, default: float, text: str) -> Any:
+    return option(name, default, text, type=click.FloatRange(*RANGES[name.replace("-", "_")]))

@@ -1,0 +1,54 @@
+"""Every choice of the objective takes the values of its range, and tells which it does not take."""
+
+import math
+import re
+
+import pytest
+
+from pti_pipeline.errors import UsageError
+from pti_pipeline.objective import PLAIN, Objective, objective_of
+from pti_pipeline.settings import FinetuneSettings, InvertSettings
+from pti_pipeline.values import parse_vary
+
+NUMBERS = [
+    ("min_snr_gamma", 0.01, 1000),
+]
+"""Names, with their least and their largest value."""
+
+
+def refused(told):
+    return pytest.raises(UsageError, match=rf"^error\[E202\]: {re.escape(told)}")
+
+
+@pytest.mark.parametrize(("name", "least", "most"), NUMBERS)
+def test_numbers_within_their_range(name, least, most):
+    for value in (least, most):
+        assert getattr(InvertSettings(**{name: value}), name) == value
+    for value in (least - 0.001, most + 0.001, math.nan, math.inf):
+        told = f"{name} is {value}. Hint: use a number from {least:g} to {most:g}"
+        with refused(told):
+            FinetuneSettings(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "known"), [("weighting", ["none", "min-snr", "debiased"])])
+def test_words(name, known):
+    for word in known:
+        assert getattr(Objective(**{name: word}), name) == word
+    with refused(f"{name} is 'other'. Hint: use one of {', '.join(known)}"):
+        Objective(**{name: "other"})
+
+
+@pytest.mark.parametrize("kind", [InvertSettings, FinetuneSettings])
+def test_a_training_descends_the_plain_loss_unless_told(kind):
+    assert Objective(**objective_of(kind())) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("weighting:none,min-snr", ("weighting", ("none", "min-snr"))),
+        ("min_snr_gamma:1,5", ("min_snr_gamma", (1.0, 5.0))),
+    ],
+)
+def test_sweeps_vary_it(text, values):
+    assert parse_vary(text, InvertSettings) == values
