@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
 
 
@@ -74,6 +76,7 @@ def draw_batch(
     timesteps: int,
     step: int,
     rows: slice = slice(None),
+    objective: Objective = PLAIN,
 ) -> Batch:
     """Draw one step of K experiments; those with equal seeds see the same rows.
 
@@ -84,26 +87,49 @@ def draw_batch(
     size : int
         Rows of each experiment.
     timesteps : int
-        Of the base's noise schedule; drawn uniformly.
+        Of the base's noise schedule; drawn uniformly, then :func:`placed`.
     step : int
     rows : slice
         Which rows of each experiment are wanted; all by default.
+    objective : Objective
+        Which timesteps and noise.
     """
-    drawn = {seed: _draw(material, seed, size, timesteps, step) for seed in set(seeds)}
+    drawn = {seed: _draw(material, seed, size, timesteps, step, objective) for seed in set(seeds)}
     parts = [torch.cat(columns) for columns in zip(*(drawn[s] for s in seeds), strict=True)]
     some = [of_each(part, len(seeds), rows) for part in parts]
     return Batch(*(part.to(material.mean.device) for part in some))
 
 
+def placed(even: Tensor, timesteps: int, objective: Objective) -> Tensor:
+    r"""Place evenly drawn integers below ``timesteps`` where the objective wants them.
+
+    An integer i is :math:`u = (i + 1/2) / T`, from 0 to 1. It becomes
+    :math:`T (low + (high - low) u^{\exp(-bias)})`, rounded down: with a bias of :math:`\ln 2`
+    timesteps gather at the noisy end as the square root of even draws does. Over the whole
+    schedule, and without bias, it stays what it was.
+
+    Examples
+    --------
+    >>> placed(torch.tensor([0, 500, 999]), 1000, Objective(timestep_range="0,0.8")).tolist()
+    [0, 400, 799]
+    """
+    low, high = objective.timestep_span
+    share = ((even.double() + 0.5) / timesteps).pow(math.exp(-objective.timestep_bias))
+    return (timesteps * (low + (high - low) * share)).long().clamp(max=timesteps - 1)
+
+
 def _draw(
-    material: Material, seed: int, size: int, timesteps: int, step: int
+    material: Material, seed: int, size: int, timesteps: int, step: int, objective: Objective
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     source = generator(seed, "train", step)
     shape = (size, *material.mean.shape[1:])
     pictures = torch.randint(len(material.mean), (size,), generator=source)
-    times = torch.randint(timesteps, (size,), generator=source)
+    times = placed(torch.randint(timesteps, (size,), generator=source), timesteps, objective)
     chance = torch.rand(size, generator=source)
     posterior, noise = (torch.randn(shape, generator=source) for _ in range(2))
+    if objective.offset_noise:  # drawn last: what is drawn without it stays the same
+        offset = torch.randn((*shape[:2], 1, 1), generator=source)
+        noise = noise + objective.offset_noise * offset
     place = pictures.to(material.mean.device)
     latents = material.mean[place] + material.spread[place] * posterior.to(place.device)
     fitting = [material.prompts[int(p)] for p in pictures]

@@ -60,7 +60,7 @@ def token_losses(
 
     Of each one's batch of ``size`` rows only ``rows`` are taken.
     """
-    batch = draw_batch(material, seeds, size, base.timesteps, step, rows)
+    batch = draw_batch(material, seeds, size, base.timesteps, step, rows, objective)
     with attached(base.text_encoder, vectors):
         condition = base.condition(material.ids[batch.prompts])
     noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,8 @@ WEIGHTINGS = ("none", "min-snr", "debiased")
 """Weights of the loss by timestep, see :mod:`pti_pipeline.weighting`."""
 RANGES = {
     "min_snr_gamma": (0.01, 1000.0),
+    "offset_noise": (0.0, 1.0),
+    "timestep_bias": (-3.0, 3.0),
 }
 """Least and largest values of its numbers."""
 
@@ -25,10 +28,20 @@ class Objective:
         Of the loss by timestep, one of :data:`WEIGHTINGS`.
     min_snr_gamma : float
         Of min-SNR: the ratio of signal to noise, in power, above which weights stay what they are.
+    offset_noise : float
+        Standard deviation of noise that is the same all over a channel, added to the noise.
+    timestep_range : str
+        ``low,high``: part of the noise schedule that is trained, in shares of it.
+    timestep_bias : float
+        Above 0 noisier timesteps are drawn more often, below 0 cleaner ones; see
+        :func:`pti_pipeline.batches.placed`.
     """
 
     weighting: str = "none"
     min_snr_gamma: float = 5.0
+    offset_noise: float = 0.0
+    timestep_range: str = "0,1"
+    timestep_bias: float = 0.0
 
     def __post_init__(self) -> None:
         for name, known in (("weighting", WEIGHTINGS),):
@@ -38,6 +51,25 @@ class Objective:
             if not least <= (value := getattr(self, name)) <= most:
                 hint = f"use a number from {least:g} to {most:g}"
                 raise UsageError("E202", f"{name} is {value}", hint)
+        _ = self.timestep_span
+
+    @property
+    def timestep_span(self) -> tuple[float, float]:
+        """Ends of :attr:`timestep_range`, from 0 (clean) to 1 (noise).
+
+        Examples
+        --------
+        >>> Objective(timestep_range="0,0.8").timestep_span
+        (0.0, 0.8)
+        """
+        try:
+            low, high = map(float, self.timestep_range.split(","))
+        except ValueError:
+            low = high = math.nan
+        if not 0 <= low < high <= 1:
+            hint = "use two numbers from 0 to 1, the smaller first, such as 0,0.8"
+            raise UsageError("E202", f"timestep_range is '{self.timestep_range}'", hint)
+        return low, high
 
 
 PLAIN = Objective()

@@ -83,7 +83,8 @@ def finetune(
 
     def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
-        batch = draw_batch(material, seeds[part], size, base.timesteps, step, some)
+        drawn = seeds[part], size, base.timesteps, step, some
+        batch = draw_batch(material, *drawn, first)
         noisy = base.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]

@@ -15,6 +15,17 @@ def objective(command: Command) -> Command:
     """Add the options of what a training descends."""
     return wrapped(
         command,
+        _number(
+            "timestep-bias",
+            0.0,
+            "Above 0 noisier timesteps are drawn more often, below 0 cleaner ones.",
+        ),
+        option(
+            "timestep-range",
+            "0,1",
+            "Part of the noise schedule that is trained, in shares of it: 0 is clean, 1 noise.",
+        ),
+        _number("offset-noise", 0.0, "Strength of noise that is the same all over a channel."),
         _number("min-snr-gamma", 5.0, "Of min-snr: signal over noise from which it weighs alike."),
         option(
             "weighting",

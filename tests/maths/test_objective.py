@@ -12,6 +12,8 @@ from pti_pipeline.values import parse_vary
 
 NUMBERS = [
     ("min_snr_gamma", 0.01, 1000),
+    ("offset_noise", 0, 1),
+    ("timestep_bias", -3, 3),
 ]
 """Names, with their least and their largest value."""
 
@@ -38,6 +40,13 @@ def test_words(name, known):
         Objective(**{name: "other"})
 
 
+@pytest.mark.parametrize("text", ["", "0", "0,x", "0.5,0.5", "0.8,0.2", "-0.1,1", "0,1.1", "0,nan"])
+def test_ranges_of_timesteps(text):
+    with refused(f"timestep_range is '{text}'. Hint: use two numbers from 0 to 1"):
+        Objective(timestep_range=text)
+    assert Objective(timestep_range=" 0.2, 0.8").timestep_span == (0.2, 0.8)
+
+
 @pytest.mark.parametrize("kind", [InvertSettings, FinetuneSettings])
 def test_a_training_descends_the_plain_loss_unless_told(kind):
     assert Objective(**objective_of(kind())) == PLAIN
@@ -48,6 +57,8 @@ def test_a_training_descends_the_plain_loss_unless_told(kind):
     [
         ("weighting:none,min-snr", ("weighting", ("none", "min-snr"))),
         ("min_snr_gamma:1,5", ("min_snr_gamma", (1.0, 5.0))),
+        ("offset_noise:0,0.1", ("offset_noise", (0.0, 0.1))),
+        ("timestep_bias:-1,0,1", ("timestep_bias", (-1.0, 0.0, 1.0))),
     ],
 )
 def test_sweeps_vary_it(text, values):

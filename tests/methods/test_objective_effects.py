@@ -1,13 +1,16 @@
 """What a training may descend beside the plain loss: each by its effect, in packs as alone."""
 
+import math
+
 import pytest
 import torch
 
 from pti_pipeline import lora
-from pti_pipeline.batches import prepare
+from pti_pipeline.batches import draw_batch, placed, prepare
 from pti_pipeline.data import load_subject
 from pti_pipeline.inversion import invert
 from pti_pipeline.losses import pack_losses
+from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.tuning import finetune
@@ -16,6 +19,9 @@ CHANGES = [
     {"weighting": "min-snr"},
     {"weighting": "min-snr", "min_snr_gamma": 1.0},
     {"weighting": "debiased"},
+    {"offset_noise": 0.1},
+    {"timestep_range": "0,0.8"},
+    {"timestep_bias": 1.0},
 ]
 """Of the objective, each with an effect of its own."""
 
@@ -84,3 +90,38 @@ def test_predicting_nothing_is_weighted_as_the_prediction_is():
     assert torch.equal(losses, nothing)
     whole = target.square().flatten(1).mean(1) * weights
     torch.testing.assert_close(losses, whole.unflatten(0, (2, 2)).mean(1))
+
+
+@pytest.mark.parametrize("timesteps", [1, 7, 50, 1000, 4096])
+def test_even_timesteps_stay_where_they_are(timesteps):
+    even = torch.arange(timesteps)
+    assert torch.equal(placed(even, timesteps, PLAIN), even)
+
+
+def test_timesteps_of_a_part_of_the_schedule():
+    even = torch.arange(1000)
+    part = placed(even, 1000, Objective(timestep_range="0.2,0.8"))
+    assert (int(part.min()), int(part.max())) == (200, 799)
+    assert part.bincount(minlength=1000)[200:800].max() == 2  # as evenly as integers can be
+
+
+@pytest.mark.parametrize("bias", [-1.0, math.log(2), 2.0])
+def test_biased_timesteps_follow_their_law(bias):
+    times = placed(torch.arange(1000), 1000, Objective(timestep_bias=bias)).double()
+    # u^a has the mean 1 / (1 + a), and lies below x in a share x^(1/a) of all draws
+    a = math.exp(-bias)
+    assert float(times.mean()) / 1000 == pytest.approx(1 / (1 + a), abs=2e-3)
+    assert float((times < 300).double().mean()) == pytest.approx(0.3 ** (1 / a), abs=2e-3)
+
+
+def test_offset_noise_is_the_same_all_over_a_channel_and_changes_no_other_draw(base, subject):
+    material = prepare(base, subject, ["<c>"])
+    plain = draw_batch(material, [0, 1], 64, 1000, 3)
+    batch = draw_batch(material, [0, 1], 64, 1000, 3, objective=Objective(offset_noise=0.5))
+    for name in ("latents", "timesteps", "prompts"):
+        assert torch.equal(getattr(plain, name), getattr(batch, name))
+    offset = batch.noise - plain.noise
+    torch.testing.assert_close(offset, offset[..., :1, :1].expand_as(offset), rtol=0, atol=1e-6)
+    assert float(offset.std()) == pytest.approx(0.5, rel=0.1)
+    some = draw_batch(material, [0, 1], 64, 1000, 3, slice(5, 9), Objective(offset_noise=0.5))
+    assert torch.equal(some.noise[:4], batch.noise[5:9])
