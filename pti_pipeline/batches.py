@@ -13,6 +13,10 @@ from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
+from pti_pipeline.views import area_weights
+
+EVERYWHERE = torch.ones(1, 1, 1, 1)
+"""Weights of a loss that counts every place alike."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,15 @@ class Material:
         Token ids of every prompt.
     prompts : tuple of tuple of int
         Rows of ``ids`` that fit each picture.
+    area : Tensor, shape (N, 1, h, w), or (1, 1, 1, 1) if all count alike
+        Weights of the loss at each place, of mean 1.
     """
 
     mean: Tensor
     spread: Tensor
     ids: Tensor
     prompts: tuple[tuple[int, ...], ...]
+    area: Tensor = EVERYWHERE
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,15 @@ class Batch:
     timesteps : Tensor, shape (K b,), int64
     prompts : Tensor, shape (K b,), int64
         Rows of :attr:`Material.ids`.
+    area : Tensor, shape (K b, 1, h, w) or (K b, 1, 1, 1)
+        Weights of the loss at each place.
     """
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
     prompts: Tensor
+    area: Tensor
 
 
 def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
@@ -58,15 +68,19 @@ def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
     return tensor.unflatten(0, (experiments, -1))[:, rows].flatten(0, 1)
 
 
-def prepare(base: BaseModel, subject: Subject, tokens: Sequence[str]) -> Material:
+def prepare(
+    base: BaseModel, subject: Subject, tokens: Sequence[str], objective: Objective = PLAIN
+) -> Material:
     """Encode a subject's pictures and prompts once, for all steps and experiments."""
     mean, spread = base.encode_images(subject.images)
     prompts = prompts_for(subject, tokens[0])
     flat = list(dict.fromkeys(text for texts in prompts for text in texts))
     rows = {text: index for index, text in enumerate(flat)}
-    return Material(
-        mean, spread, base.tokenize(flat, tokens), tuple(tuple(rows[t] for t in p) for p in prompts)
-    )
+    fitting = tuple(tuple(rows[t] for t in p) for p in prompts)
+    area = EVERYWHERE
+    if objective.background < 1:
+        area = area_weights(subject.masks, mean.shape[-2:], objective.background)
+    return Material(mean, spread, base.tokenize(flat, tokens), fitting, area.to(mean.device))
 
 
 def draw_batch(
@@ -120,7 +134,7 @@ def placed(even: Tensor, timesteps: int, objective: Objective) -> Tensor:
 
 def _draw(
     material: Material, seed: int, size: int, timesteps: int, step: int, objective: Objective
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     source = generator(seed, "train", step)
     shape = (size, *material.mean.shape[1:])
     pictures = torch.randint(len(material.mean), (size,), generator=source)
@@ -134,4 +148,5 @@ def _draw(
     latents = material.mean[place] + material.spread[place] * posterior.to(place.device)
     fitting = [material.prompts[int(p)] for p in pictures]
     prompts = [rows[int(c * len(rows))] for rows, c in zip(fitting, chance, strict=True)]
-    return latents, noise, times, torch.tensor(prompts)
+    area = material.area.expand(len(material.mean), -1, -1, -1)[place]
+    return latents, noise, times, torch.tensor(prompts), area

@@ -67,7 +67,8 @@ def token_losses(
     prediction = base.predict(noisy, batch.timesteps, condition)
     target = base.target(batch.latents, batch.noise, batch.timesteps)
     weights = row_weights(base, batch.timesteps, objective)
-    return Losses.plain(*pack_losses(prediction, target, weights, len(seeds), size))
+    rows_of = len(seeds), size
+    return Losses.plain(*pack_losses(prediction, target, batch.area, weights, *rows_of))
 
 
 def invert(

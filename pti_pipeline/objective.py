@@ -14,6 +14,7 @@ RANGES = {
     "min_snr_gamma": (0.01, 1000.0),
     "offset_noise": (0.0, 1.0),
     "timestep_bias": (-3.0, 3.0),
+    "background": (0.0, 1.0),
 }
 """Least and largest values of its numbers."""
 
@@ -35,6 +36,8 @@ class Objective:
     timestep_bias : float
         Above 0 noisier timesteps are drawn more often, below 0 cleaner ones; see
         :func:`pti_pipeline.batches.placed`.
+    background : float
+        Weight of the loss outside the subject's mask, beside 1 within.
     """
 
     weighting: str = "none"
@@ -42,6 +45,7 @@ class Objective:
     offset_noise: float = 0.0
     timestep_range: str = "0,1"
     timestep_bias: float = 0.0
+    background: float = 1.0
 
     def __post_init__(self) -> None:
         for name, known in (("weighting", WEIGHTINGS),):

@@ -89,13 +89,14 @@ def finetune(
         target = base.target(batch.latents, batch.noise, batch.timesteps)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]
         weights = row_weights(base, batch.timesteps, first).to(noisy.dtype)
-        rows = Rows(noisy, batch.timesteps, condition, target, weights)
+        rows = Rows(noisy, batch.timesteps, condition, target, weights, batch.area)
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
-        losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
-        nothing = denoising_loss(torch.zeros_like(target), target) * weights
+        losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
+        losses = losses.unflatten(0, (k, -1))
+        nothing = denoising_loss(torch.zeros_like(target), target, batch.area) * weights
         nothing = nothing.unflatten(0, (k, -1))
         n = nothing.shape[1]
         own, term, nothing = (

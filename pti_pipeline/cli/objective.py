@@ -15,6 +15,7 @@ def objective(command: Command) -> Command:
     """Add the options of what a training descends."""
     return wrapped(
         command,
+        _number("background", 1.0, "Weight of the loss outside the subject's mask, if below 1."),
         _number(
             "timestep-bias",
             0.0,

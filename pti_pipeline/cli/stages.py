@@ -63,7 +63,7 @@ def invert(**o: Any) -> None:
 
     check_study(o["study"])
     where, folder = base_settings(o), find_folder(o["images"])
-    ready = prepare_inversion(where, folder, o["token"], o["initializer"])
+    ready = prepare_inversion(where, folder, o["token"], o["initializer"], [settings])
     last = watch_settings(o), Within(o["study"]), o["resume"]
     (run,) = run_inversions(ready, [settings], *last)
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")

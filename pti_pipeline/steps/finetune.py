@@ -98,7 +98,7 @@ def run_finetunings(
         pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
         who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
-        material = prepare(base, ready.subject, tokens)
+        material = prepare(base, ready.subject, tokens, first)
         seeds = [e.seed for e in shared.trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
         stack.callback(lora.detach, adapter)

@@ -76,7 +76,8 @@ def run_inversions(
     base, first, shared = ready.base, experiments[0], share(experiments)
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
-    material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
+    tokens = placeholder_tokens(ready.token, first.vectors)
+    material = prepare(base, ready.subject, tokens, first)
     alone = not within.sweep
     with (
         open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,

@@ -76,14 +76,15 @@ def check(plan: Plan) -> Inversion:
         raise UsageError("E232", what, "use another --regularizer, or pti sweep")
     shared = {name: getattr(plan, name) for name in ("steps", "batch_size", "clip")}
     shared |= objective_of(plan)
-    InvertSettings(**shared, vectors=plan.vectors)
+    inversion = InvertSettings(**shared, vectors=plan.vectors)
     names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
     common = FinetuneSettings(**shared, **{name: getattr(plan, name) for name in names})
     for lrs in (plan.inversion_lrs, plan.tuning_lrs, plan.regularized_lrs):
         experiments(parse_learning_rates(lrs), parse_seeds(plan.seeds), ("", ()), common)
     check_names(plan.name or word_of(plan.token), plan.alias)
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    words = plan.token, plan.initializer
+    ready = prepare_inversion(where, Path(plan.images), *words, [inversion])
     check_rank(ready.base.denoiser, plan.rank, TARGETS)
     return ready
 

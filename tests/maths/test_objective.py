@@ -14,6 +14,7 @@ NUMBERS = [
     ("min_snr_gamma", 0.01, 1000),
     ("offset_noise", 0, 1),
     ("timestep_bias", -3, 3),
+    ("background", 0, 1),
 ]
 """Names, with their least and their largest value."""
 

@@ -1,7 +1,9 @@
 """What a training may descend beside the plain loss: each by its effect, in packs as alone."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,13 +24,16 @@ CHANGES = [
     {"offset_noise": 0.1},
     {"timestep_range": "0,0.8"},
     {"timestep_bias": 1.0},
+    {"background": 0.1},
 ]
 """Of the objective, each with an effect of its own."""
 
 
 @pytest.fixture
 def subject(pictures):
-    return load_subject(pictures, 16)
+    """Three pictures, of which two have masks."""
+    left = np.arange(16)[None].repeat(16, 0) < 6
+    return replace(load_subject(pictures, 16), masks=(left, left.T, None))
 
 
 def experiments(kind, seeds, **options):
@@ -37,7 +42,8 @@ def experiments(kind, seeds, **options):
 
 
 def material_of(base, subject, settings):
-    return prepare(base, subject, ["<c>"])
+    material = prepare(base, subject, ["<c>"], settings)
+    return replace(material, area=material.area.to(base.dtype))
 
 
 def inverted(base, subject, runs):
@@ -86,9 +92,10 @@ def test_in_a_pack_it_is_as_alone(double_base, subject, train, kind, change):
 
 def test_predicting_nothing_is_weighted_as_the_prediction_is():
     target, weights = torch.randn(4, 4, 8, 8), torch.tensor([0.1, 2.0, 0.0, 1.0])
-    losses, nothing = pack_losses(torch.zeros_like(target), target, weights, 2, 2)
+    area = torch.rand(4, 1, 8, 8)
+    losses, nothing = pack_losses(torch.zeros_like(target), target, area, weights, 2, 2)
     assert torch.equal(losses, nothing)
-    whole = target.square().flatten(1).mean(1) * weights
+    whole = (target.square() * area).flatten(1).mean(1) * weights
     torch.testing.assert_close(losses, whole.unflatten(0, (2, 2)).mean(1))
 
 

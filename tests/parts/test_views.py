@@ -1,0 +1,62 @@
+"""What a training sees of a subject."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pti_pipeline.batches import prepare
+from pti_pipeline.data import load_subject
+from pti_pipeline.errors import DataError
+from pti_pipeline.losses import denoising_loss
+from pti_pipeline.objective import Objective
+from pti_pipeline.views import area_weights, check
+
+
+@pytest.fixture
+def left():
+    """A mask of the left quarter."""
+    mask = np.zeros((32, 32), bool)
+    mask[:, :8] = True
+    return mask
+
+
+def test_the_background_weighs_what_was_asked_and_a_picture_one(left):
+    weights = area_weights([left, None, left[:, ::-1].copy()], (8, 8), 0.2)
+    assert weights.shape == (3, 1, 8, 8)
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(3))
+    assert (weights[1] == 1).all()
+    torch.testing.assert_close(
+        weights[0, 0, :, 2:] / weights[0, 0, :, :2].mean(), torch.full((8, 6), 0.2)
+    )
+    torch.testing.assert_close(weights[2], weights[0].flip(-1))
+
+
+def test_masks_are_averaged_over_what_a_latent_stands_for(left):
+    weights = area_weights([left], (2, 2), 0.0)[0, 0]  # half of its left places
+    torch.testing.assert_close(weights, torch.tensor([[2.0, 0.0], [2.0, 0.0]]))
+    half = area_weights([left], (1, 2), 0.5)[0, 0, 0]
+    torch.testing.assert_close(half[1] / half[0], torch.tensor(0.5 / 0.75))
+
+
+def test_without_background_errors_there_cost_nothing(base, pictures, left, tmp_path):
+    for path in pictures.iterdir():
+        Image.open(path).resize((32, 32)).save(tmp_path / path.name)
+        Image.fromarray(left).save(tmp_path / f"{path.stem}-mask.png")
+    subject = load_subject(tmp_path, 16)
+    material = prepare(base, subject, ["<c>"], Objective(background=0.0))
+    assert material.area.shape == (3, 1, 8, 8)
+    wrong = torch.zeros_like(material.mean)
+    wrong[..., 2:] = 1
+    nothing = torch.zeros_like(wrong)
+    assert denoising_loss(wrong, nothing, material.area).tolist() == [0.0] * 3
+    wrong[..., :2] = 1
+    torch.testing.assert_close(denoising_loss(wrong, nothing, material.area), torch.ones(3))
+
+
+def test_masks_that_are_asked_for_must_be_there(pictures, left):
+    subject = load_subject(pictures, 16)
+    check(subject, Objective())
+    told = r"E311\]: background is 0\.5, but no picture has a mask\. Hint: put <name>-mask\.png"
+    with pytest.raises(DataError, match=told):
+        check(subject, Objective(background=0.5))
