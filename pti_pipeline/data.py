@@ -43,6 +43,8 @@ class Subject:
         SHA-256 over pixels and captions, in hexadecimal.
     masks : tuple of (ndarray or None), length N or 0
         Where the subject is, (S, S), bool, of pictures that say so.
+    templates : tuple of str
+        Prompts, ``{}`` in place of the token, of pictures without a caption.
     """
 
     images: Tensor
@@ -50,6 +52,7 @@ class Subject:
     names: tuple[str, ...]
     fingerprint: str
     masks: tuple[NDArray[np.bool_] | None, ...] = ()
+    templates: tuple[str, ...] = TEMPLATES
 
 
 def load_subject(folder: Path, size: int) -> Subject:
@@ -86,7 +89,7 @@ def prompts_for(subject: Subject, token: str) -> list[list[str]]:
 
     A caption that does not name the token gets it in front.
     """
-    plain = [template.format(token) for template in TEMPLATES]
+    plain = [template.replace("{}", token) for template in subject.templates]
     return [
         plain if caption is None else [caption if token in caption else f"{token} {caption}"]
         for caption in subject.captions

@@ -38,6 +38,9 @@ class Objective:
         :func:`pti_pipeline.batches.placed`.
     background : float
         Weight of the loss outside the subject's mask, beside 1 within.
+    templates : str
+        File of prompts for pictures without a caption; empty for those of
+        :data:`pti_pipeline.data.TEMPLATES`.
     """
 
     weighting: str = "none"
@@ -46,6 +49,7 @@ class Objective:
     timestep_range: str = "0,1"
     timestep_bias: float = 0.0
     background: float = 1.0
+    templates: str = ""
 
     def __post_init__(self) -> None:
         for name, known in (("weighting", WEIGHTINGS),):

@@ -109,6 +109,7 @@ def main_command(**options: Any) -> None:
     parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
     names = ("steps", "batch_size", "clip", "rank", "alpha", "reg_weight", "reg_every", "kappa")
+    options |= objective_settings(options)
     FinetuneSettings(**{name: options[name] for name in names}, **objective_settings(options))
     from pti_pipeline.studies.processes import warm_up
 

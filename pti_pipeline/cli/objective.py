@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -15,6 +16,11 @@ def objective(command: Command) -> Command:
     """Add the options of what a training descends."""
     return wrapped(
         command,
+        option(
+            "templates",
+            "",
+            "File of prompts for pictures without a caption, one a line, {} for the token.",
+        ),
         _number("background", 1.0, "Weight of the loss outside the subject's mask, if below 1."),
         _number(
             "timestep-bias",
@@ -39,7 +45,9 @@ def objective(command: Command) -> Command:
 
 def objective_settings(o: dict[str, Any]) -> dict[str, Any]:
     """Settings of :func:`objective`'s options."""
-    return {field.name: o[field.name] for field in fields(Objective)}
+    values = {field.name: o[field.name] for field in fields(Objective)}
+    file = values["templates"]
+    return values | {"templates": os.path.abspath(file) if file else ""}
 
 
 def _number(name: str, default: float, text: str) -> Any:

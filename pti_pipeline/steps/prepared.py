@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from pti_pipeline.captions import read_templates
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
@@ -122,7 +123,8 @@ def _seen(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -
     subject = load_subject(folder, base.resolution)
     for each in experiments:
         check(subject, each)
-    return subject
+    named = [each.templates for each in experiments if each.templates]  # the same of all
+    return replace(subject, templates=read_templates(Path(named[0]))) if named else subject
 
 
 def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -> Facts:
@@ -137,6 +139,7 @@ def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -
         "device": ready.base.device.type,
         "precision": ready.where.precision,
         "pictures": ready.subject.fingerprint,
+        "templates": ready.subject.templates,
         "twins": ingredients(ready.subject, ready.images),
         **asdict(watch),
         **asdict(within),

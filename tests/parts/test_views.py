@@ -1,12 +1,14 @@
 """What a training sees of a subject."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from pti_pipeline.batches import prepare
-from pti_pipeline.data import load_subject
+from pti_pipeline.data import load_subject, patterns_of, prompts_for
 from pti_pipeline.errors import DataError
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.objective import Objective
@@ -52,6 +54,17 @@ def test_without_background_errors_there_cost_nothing(base, pictures, left, tmp_
     assert denoising_loss(wrong, nothing, material.area).tolist() == [0.0] * 3
     wrong[..., :2] = 1
     torch.testing.assert_close(denoising_loss(wrong, nothing, material.area), torch.ones(3))
+
+
+def test_prompts_of_pictures_without_a_caption(base, pictures):
+    subject = load_subject(pictures, 16)
+    subject = replace(subject, captions=(None, "a cat", None), templates=("{} a", "the {}"))
+    assert prompts_for(subject, "<c>") == [
+        ["<c> a", "the <c>"],
+        ["<c> a cat"],
+        ["<c> a", "the <c>"],
+    ]
+    assert patterns_of(subject, "<c>") == ("{} a", "the {}", "{} a cat")
 
 
 def test_masks_that_are_asked_for_must_be_there(pictures, left):

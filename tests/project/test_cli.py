@@ -86,6 +86,7 @@ def broken(tmp_path):
         (["sweep", "--vary=background:0.5,1"], "E311", 3),
         (["main", "--background=0.5"], "E311", 3),
         (["main", "--timestep-range=1,0"], "E202", 2),
+        (["invert", "--templates=nowhere"], "E321", 3),
         (["sweep", "--timestep-range=0"], "E202", 2),
         (["invert", "--lr=abc"], "E201", 2),
         (["invert", "--lr=0"], "E201", 2),
