@@ -13,7 +13,7 @@ from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
-from pti_pipeline.views import area_weights
+from pti_pipeline.views import area_weights, mirrored
 
 EVERYWHERE = torch.ones(1, 1, 1, 1)
 """Weights of a loss that counts every place alike."""
@@ -21,7 +21,7 @@ EVERYWHERE = torch.ones(1, 1, 1, 1)
 
 @dataclass(frozen=True)
 class Material:
-    """A subject, encoded once.
+    """A subject, encoded once: its N pictures, and other views of them.
 
     Attributes
     ----------
@@ -71,15 +71,24 @@ def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
 def prepare(
     base: BaseModel, subject: Subject, tokens: Sequence[str], objective: Objective = PLAIN
 ) -> Material:
-    """Encode a subject's pictures and prompts once, for all steps and experiments."""
-    mean, spread = base.encode_images(subject.images)
-    prompts = prompts_for(subject, tokens[0])
+    """Encode a subject's pictures and prompts once, for all steps and experiments.
+
+    Other views of a picture that the objective asks for are pictures like others: each is encoded
+    itself, and each is as likely to be drawn.
+    """
+    views = [subject]
+    if objective.flip == "yes":
+        views += [mirrored(view, tokens[0]) for view in views]
+    encoded = [base.encode_images(view.images) for view in views]
+    mean, spread = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+    prompts = [texts for view in views for texts in prompts_for(view, tokens[0])]
     flat = list(dict.fromkeys(text for texts in prompts for text in texts))
     rows = {text: index for index, text in enumerate(flat)}
     fitting = tuple(tuple(rows[t] for t in p) for p in prompts)
     area = EVERYWHERE
     if objective.background < 1:
-        area = area_weights(subject.masks, mean.shape[-2:], objective.background)
+        masks = [mask for view in views for mask in view.masks]
+        area = area_weights(masks, mean.shape[-2:], objective.background)
     return Material(mean, spread, base.tokenize(flat, tokens), fitting, area.to(mean.device))
 
 

@@ -10,6 +10,7 @@ from pti_pipeline.errors import UsageError
 
 WEIGHTINGS = ("none", "min-snr", "debiased")
 """Weights of the loss by timestep, see :mod:`pti_pipeline.weighting`."""
+FLIPS = ("no", "yes")
 RANGES = {
     "min_snr_gamma": (0.01, 1000.0),
     "offset_noise": (0.0, 1.0),
@@ -38,6 +39,8 @@ class Objective:
         :func:`pti_pipeline.batches.placed`.
     background : float
         Weight of the loss outside the subject's mask, beside 1 within.
+    flip : str
+        ``yes``: half of the draws see the picture mirrored, left and right swapped in its prompt.
     templates : str
         File of prompts for pictures without a caption; empty for those of
         :data:`pti_pipeline.data.TEMPLATES`.
@@ -49,10 +52,11 @@ class Objective:
     timestep_range: str = "0,1"
     timestep_bias: float = 0.0
     background: float = 1.0
+    flip: str = "no"
     templates: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("weighting", WEIGHTINGS),):
+        for name, known in (("weighting", WEIGHTINGS), ("flip", FLIPS)):
             if (word := getattr(self, name)) not in known:
                 raise UsageError("E202", f"{name} is '{word}'", f"use one of {', '.join(known)}")
         for name, (least, most) in RANGES.items():

@@ -1,8 +1,10 @@
-"""What a training sees of a subject: which parts of its pictures count."""
+"""What a training sees of a subject: other views of its pictures, and which parts count."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +16,33 @@ from pti_pipeline.data import Subject
 from pti_pipeline.errors import DataError
 from pti_pipeline.folder import MASK
 from pti_pipeline.objective import Objective
+
+SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
+
+def mirrored(subject: Subject, token: str) -> Subject:
+    """Mirror a subject's pictures and masks, and swap left and right in its prompts.
+
+    Nothing in ``token``, its name, is swapped.
+    """
+    swapped = [None if text is None else _swapped(text, token) for text in subject.captions]
+    return replace(
+        subject,
+        images=subject.images.flip(-1),
+        captions=tuple(swapped),
+        masks=tuple(None if mask is None else mask[:, ::-1].copy() for mask in subject.masks),
+        templates=tuple(_swapped(text, token) for text in subject.templates),
+    )
+
+
+def _swapped(text: str, token: str) -> str:
+    return token.join(SIDES.sub(_other_side, part) for part in text.split(token))
+
+
+def _other_side(found: re.Match[str]) -> str:
+    word = found[0]
+    other = "right" if word.lower() == "left" else "left"
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
 def check(subject: Subject, objective: Objective) -> None:

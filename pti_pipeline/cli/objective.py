@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import Command, option, wrapped
-from pti_pipeline.objective import RANGES, WEIGHTINGS, Objective
+from pti_pipeline.objective import FLIPS, RANGES, WEIGHTINGS, Objective
 
 
 def objective(command: Command) -> Command:
@@ -20,6 +20,13 @@ def objective(command: Command) -> Command:
             "templates",
             "",
             "File of prompts for pictures without a caption, one a line, {} for the token.",
+        ),
+        option(
+            "flip",
+            "no",
+            "Mirror half of what is drawn: yes or no. Not for who is not symmetric: an emblem or "
+            "a parting would be learned on both sides.",
+            type=click.Choice(FLIPS),
         ),
         _number("background", 1.0, "Weight of the loss outside the subject's mask, if below 1."),
         _number(

@@ -33,7 +33,10 @@ def test_numbers_within_their_range(name, least, most):
             FinetuneSettings(**{name: value})
 
 
-@pytest.mark.parametrize(("name", "known"), [("weighting", ["none", "min-snr", "debiased"])])
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("weighting", ["none", "min-snr", "debiased"]), ("flip", ["no", "yes"])],
+)
 def test_words(name, known):
     for word in known:
         assert getattr(Objective(**{name: word}), name) == word
@@ -57,6 +60,7 @@ def test_a_training_descends_the_plain_loss_unless_told(kind):
     ("text", "values"),
     [
         ("weighting:none,min-snr", ("weighting", ("none", "min-snr"))),
+        ("flip:no,yes", ("flip", ("no", "yes"))),
         ("min_snr_gamma:1,5", ("min_snr_gamma", (1.0, 5.0))),
         ("offset_noise:0,0.1", ("offset_noise", (0.0, 0.1))),
         ("timestep_bias:-1,0,1", ("timestep_bias", (-1.0, 0.0, 1.0))),

@@ -25,6 +25,8 @@ CHANGES = [
     {"timestep_range": "0,0.8"},
     {"timestep_bias": 1.0},
     {"background": 0.1},
+    {"flip": "yes"},
+    {"flip": "yes", "background": 0.1},
 ]
 """Of the objective, each with an effect of its own."""
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pti_pipeline.batches import prepare
-from pti_pipeline.data import load_subject, patterns_of, prompts_for
+from pti_pipeline.batches import draw_batch, prepare
+from pti_pipeline.data import Subject, load_subject, patterns_of, prompts_for
 from pti_pipeline.errors import DataError
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.objective import Objective
-from pti_pipeline.views import area_weights, check
+from pti_pipeline.views import area_weights, check, mirrored
 
 
 @pytest.fixture
@@ -54,6 +54,36 @@ def test_without_background_errors_there_cost_nothing(base, pictures, left, tmp_
     assert denoising_loss(wrong, nothing, material.area).tolist() == [0.0] * 3
     wrong[..., :2] = 1
     torch.testing.assert_close(denoising_loss(wrong, nothing, material.area), torch.ones(3))
+
+
+def test_a_mirrored_subject_is_told_of_from_its_own_side(left):
+    images = torch.arange(12.0).view(1, 3, 2, 2)
+    captions = ("<left> on the left, Right arm up, a LEFT-hand glove", None)
+    subject = Subject(images, captions, ("a", "b"), "", (left, None), ("{} from the right", "{}"))
+    other = mirrored(subject, "<left>")
+    assert other.captions == ("<left> on the right, Left arm up, a RIGHT-hand glove", None)
+    assert other.templates == ("{} from the left", "{}")
+    assert other.images[0, 0].tolist() == [[1.0, 0.0], [3.0, 2.0]]
+    assert (other.masks[0] == left[:, ::-1]).all() and other.masks[1] is None
+    assert mirrored(other, "<left>").captions == captions
+
+
+def test_half_of_the_draws_see_mirrored_pictures_encoded_themselves(base, pictures, left):
+    subject = load_subject(pictures, 16)
+    masks = (left[::2, ::2], None, None)
+    subject = replace(subject, captions=("{} on the left", None, None), masks=masks)
+    wanted = Objective(flip="yes", background=0.5)
+    material = prepare(base, subject, ["<c>"], wanted)
+    exact, _ = base.encode_images(subject.images.flip(-1))
+    assert torch.equal(material.mean, torch.cat([base.encode_images(subject.images)[0], exact]))
+    assert not torch.allclose(exact, material.mean[:3].flip(-1), atol=1e-3)
+    assert torch.equal(material.area[3:], material.area[:3].flip(-1))
+    assert material.prompts[0] != material.prompts[3] and material.prompts[1] == material.prompts[4]
+    batches = [draw_batch(material, [0], 50, 1000, step, objective=wanted) for step in range(8)]
+    own, other = (torch.tensor(material.prompts[i]) for i in (0, 3))
+    counts = [sum(int((b.prompts == row).sum()) for b in batches) for row in (own, other)]
+    assert all(45 < count < 90 for count in counts)  # a sixth of 400 each
+    assert len({int((b.prompts == other).sum()) for b in batches}) > 1
 
 
 def test_prompts_of_pictures_without_a_caption(base, pictures):
