@@ -69,14 +69,18 @@ def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
 
 
 def prepare(
-    base: BaseModel, subject: Subject, tokens: Sequence[str], objective: Objective = PLAIN
+    base: BaseModel,
+    subject: Subject,
+    tokens: Sequence[str],
+    objective: Objective = PLAIN,
+    crops: Sequence[Subject] = (),
 ) -> Material:
     """Encode a subject's pictures and prompts once, for all steps and experiments.
 
-    Other views of a picture that the objective asks for are pictures like others: each is encoded
-    itself, and each is as likely to be drawn.
+    Other views of a picture, its ``crops`` and those that the objective asks for, are pictures
+    like others: each is encoded itself, and each is as likely to be drawn.
     """
-    views = [subject]
+    views = [subject, *crops]
     if objective.flip == "yes":
         views += [mirrored(view, tokens[0]) for view in views]
     encoded = [base.encode_images(view.images) for view in views]

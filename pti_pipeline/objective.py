@@ -18,6 +18,8 @@ RANGES = {
     "background": (0.0, 1.0),
 }
 """Least and largest values of its numbers."""
+CROPS = 16
+"""Most views of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Objective:
         Weight of the loss outside the subject's mask, beside 1 within.
     flip : str
         ``yes``: half of the draws see the picture mirrored, left and right swapped in its prompt.
+    crops : int
+        Views of each picture: the centered square, and others beside it.
     templates : str
         File of prompts for pictures without a caption; empty for those of
         :data:`pti_pipeline.data.TEMPLATES`.
@@ -53,6 +57,7 @@ class Objective:
     timestep_bias: float = 0.0
     background: float = 1.0
     flip: str = "no"
+    crops: int = 1
     templates: str = ""
 
     def __post_init__(self) -> None:
@@ -63,6 +68,9 @@ class Objective:
             if not least <= (value := getattr(self, name)) <= most:
                 hint = f"use a number from {least:g} to {most:g}"
                 raise UsageError("E202", f"{name} is {value}", hint)
+        if not 1 <= self.crops <= CROPS:
+            hint = f"use an integer from 1 to {CROPS}"
+            raise UsageError("E202", f"crops is {self.crops}", hint)
         _ = self.timestep_span
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline.data import Subject
+from pti_pipeline.data import Subject, signed
 from pti_pipeline.errors import DataError
-from pti_pipeline.folder import MASK
+from pti_pipeline.folder import MASK, find_pictures, read_masks, read_pictures
 from pti_pipeline.objective import Objective
+from pti_pipeline.randomness import generator
 
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
@@ -43,6 +45,36 @@ def _other_side(found: re.Match[str]) -> str:
     word = found[0]
     other = "right" if word.lower() == "left" else "left"
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+
+
+def crops(subject: Subject, folder: Path, count: int) -> list[Subject]:
+    """Other squares of a subject's pictures, ``count`` with the centered ones that it has.
+
+    Each is 0.8 to 1 of a picture's shorter side and lies anywhere in it, with its mask; one that
+    shows nothing of the subject has none. They depend on the picture's place in the folder alone,
+    so that all experiments see the same.
+
+    Raises
+    ------
+    DataError
+        If pictures can't be read any more.
+    """
+    if count == 1:
+        return []
+    paths, size = find_pictures(folder), subject.images.shape[-1]
+    return [_cropped(subject, paths, size, number) for number in range(1, count)]
+
+
+def _cropped(subject: Subject, paths: Sequence[Path], size: int, number: int) -> Subject:
+    draws = (
+        torch.rand(3, generator=generator(0, f"crop/{number}", i)).tolist()
+        for i in range(len(paths))
+    )
+    parts = [(side, right, down) for side, right, down in draws]
+    pictures = read_pictures(paths, size, parts)
+    masks = read_masks(paths, pictures, size, parts)
+    images = signed(np.stack([picture.pixels for picture in pictures]))
+    return replace(subject, images=images, masks=masks)
 
 
 def check(subject: Subject, objective: Objective) -> None:

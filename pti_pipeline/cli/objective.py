@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import Command, option, wrapped
-from pti_pipeline.objective import FLIPS, RANGES, WEIGHTINGS, Objective
+from pti_pipeline.objective import CROPS, FLIPS, RANGES, WEIGHTINGS, Objective
 
 
 def objective(command: Command) -> Command:
@@ -20,6 +20,12 @@ def objective(command: Command) -> Command:
             "templates",
             "",
             "File of prompts for pictures without a caption, one a line, {} for the token.",
+        ),
+        option(
+            "crops",
+            1,
+            "Squares of each picture: 1, the centered one; more, others beside it.",
+            type=click.IntRange(1, CROPS),
         ),
         option(
             "flip",

@@ -52,6 +52,7 @@ from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
+from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
@@ -98,7 +99,8 @@ def run_finetunings(
         pivots = [loaded[ready.inversions[e.pivot].id] for e in shared.trained]
         who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
-        material = prepare(base, ready.subject, tokens, first)
+        others = crops(ready.subject, ready.images, first.crops)
+        material = prepare(base, ready.subject, tokens, first, others)
         seeds = [e.seed for e in shared.trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
         stack.callback(lora.detach, adapter)

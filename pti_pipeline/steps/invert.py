@@ -40,6 +40,7 @@ from pti_pipeline.tracking.system import watched
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
+from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 
@@ -77,7 +78,8 @@ def run_inversions(
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
     tokens = placeholder_tokens(ready.token, first.vectors)
-    material = prepare(base, ready.subject, tokens, first)
+    others = crops(ready.subject, ready.images, first.crops)
+    material = prepare(base, ready.subject, tokens, first, others)
     alone = not within.sweep
     with (
         open_runs(*_described(ready, experiments, within, found), alone, found.earlier) as runs,

@@ -44,6 +44,13 @@ def test_words(name, known):
         Objective(**{name: "other"})
 
 
+def test_crops():
+    assert (Objective(crops=1).crops, Objective(crops=16).crops) == (1, 16)
+    for value in (0, 17):
+        with refused(f"crops is {value}. Hint: use an integer from 1 to 16"):
+            Objective(crops=value)
+
+
 @pytest.mark.parametrize("text", ["", "0", "0,x", "0.5,0.5", "0.8,0.2", "-0.1,1", "0,1.1", "0,nan"])
 def test_ranges_of_timesteps(text):
     with refused(f"timestep_range is '{text}'. Hint: use two numbers from 0 to 1"):
@@ -60,6 +67,7 @@ def test_a_training_descends_the_plain_loss_unless_told(kind):
     ("text", "values"),
     [
         ("weighting:none,min-snr", ("weighting", ("none", "min-snr"))),
+        ("crops:1,4", ("crops", (1, 4))),
         ("flip:no,yes", ("flip", ("no", "yes"))),
         ("min_snr_gamma:1,5", ("min_snr_gamma", (1.0, 5.0))),
         ("offset_noise:0,0.1", ("offset_noise", (0.0, 0.1))),

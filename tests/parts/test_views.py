@@ -12,7 +12,7 @@ from pti_pipeline.data import Subject, load_subject, patterns_of, prompts_for
 from pti_pipeline.errors import DataError
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.objective import Objective
-from pti_pipeline.views import area_weights, check, mirrored
+from pti_pipeline.views import area_weights, check, crops, mirrored
 
 
 @pytest.fixture
@@ -84,6 +84,62 @@ def test_half_of_the_draws_see_mirrored_pictures_encoded_themselves(base, pictur
     counts = [sum(int((b.prompts == row).sum()) for b in batches) for row in (own, other)]
     assert all(45 < count < 90 for count in counts)  # a sixth of 400 each
     assert len({int((b.prompts == other).sum()) for b in batches}) > 1
+
+
+@pytest.fixture
+def ramps(tmp_path):
+    """A wide picture and a high one, red by column and green by row, blue and masked in a spot."""
+    for name, (width, height) in (("a", (200, 100)), ("b", (100, 160))):
+        rows, columns = np.mgrid[:height, :width]
+        spot = np.hypot(rows - height / 2, columns - width / 2) < 20
+        channels = (columns * 255 / width, rows * 255 / height, 255 * spot)
+        pixels = np.stack(channels, -1).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        Image.fromarray(spot).save(tmp_path / f"{name}-mask.png")
+    return tmp_path
+
+
+def test_crops_are_squares_of_the_whole_picture_with_their_masks(ramps):
+    subject = load_subject(ramps, 64)
+    assert crops(subject, ramps, 1) == []
+    others = crops(subject, ramps, 6)
+    assert len(others) == 5 and len({float(o.images.sum()) for o in others}) == 5
+    lefts = []
+    for other in others:
+        assert other.captions == subject.captions and other.names == subject.names
+        for image, mask, (width, height) in zip(
+            other.images, other.masks, ((200, 100), (100, 160)), strict=True
+        ):
+            red, green, blue = (image + 1) / 2
+            sides = (red[32, -1] - red[32, 0]) * width, (green[-1, 32] - green[0, 32]) * height
+            assert 78 <= sides[0] <= 101 and float(sides[0]) == pytest.approx(sides[1], abs=2)
+            assert ((blue.numpy() > 0.5) == mask).mean() > 0.99
+            lefts.append(float(red[32, 0]) * width)
+    assert max(lefts) > 60  # beyond the centered square of the wide one
+    again = crops(subject, ramps, 3)
+    assert all(torch.equal(a.images, o.images) for a, o in zip(again, others, strict=False))
+
+
+def test_crops_are_drawn_beside_their_pictures_and_mirrored_too(base, ramps):
+    subject = load_subject(ramps, 16)
+    wanted = Objective(crops=3, flip="yes", background=0.5)
+    others = crops(subject, ramps, 3)
+    material = prepare(base, subject, ["<c>"], wanted, others)
+    assert material.mean.shape[0] == material.area.shape[0] == len(material.prompts) == 12
+    exact, _ = base.encode_images(others[1].images.flip(-1))
+    assert torch.equal(material.mean[-2:], exact)
+    torch.testing.assert_close(material.area.mean((1, 2, 3)), torch.ones(12))
+
+
+def test_a_crop_without_its_subject_counts_whole(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    corner = Image.new("L", (64, 64))
+    corner.paste(255, (0, 0, 6, 6))
+    corner.save(tmp_path / "a-mask.png")
+    with pytest.warns(UserWarning, match="one picture alone"):
+        subject = load_subject(tmp_path, 32)
+    masks = [other.masks[0] for other in crops(subject, tmp_path, 9)]
+    assert any(mask is None for mask in masks) and any(mask is not None for mask in masks)
 
 
 def test_prompts_of_pictures_without_a_caption(base, pictures):
