@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,17 @@ from torch import Tensor
 
 from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
+from pti_pipeline.views import area_weights, mirrored
+
+EVERYWHERE = torch.ones(1, 1, 1, 1)
+"""Weights of a loss that counts every place alike."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """A subject, encoded once.
+    """A subject, encoded once: its N pictures, and other views of them.
 
     Attributes
     ----------
@@ -25,12 +31,15 @@ class Material:
         Token ids of every prompt.
     prompts : tuple of tuple of int
         Rows of ``ids`` that fit each picture.
+    area : Tensor, shape (N, 1, h, w), or (1, 1, 1, 1) if all count alike
+        Weights of the loss at each place, of mean 1.
     """
 
     mean: Tensor
     spread: Tensor
     ids: Tensor
     prompts: tuple[tuple[int, ...], ...]
+    area: Tensor = EVERYWHERE
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,15 @@ class Batch:
     timesteps : Tensor, shape (K b,), int64
     prompts : Tensor, shape (K b,), int64
         Rows of :attr:`Material.ids`.
+    area : Tensor, shape (K b, 1, h, w) or (K b, 1, 1, 1)
+        Weights of the loss at each place.
     """
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
     prompts: Tensor
+    area: Tensor
 
 
 def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
@@ -56,15 +68,32 @@ def of_each(tensor: Tensor, experiments: int, rows: slice) -> Tensor:
     return tensor.unflatten(0, (experiments, -1))[:, rows].flatten(0, 1)
 
 
-def prepare(base: BaseModel, subject: Subject, tokens: Sequence[str]) -> Material:
-    """Encode a subject's pictures and prompts once, for all steps and experiments."""
-    mean, spread = base.encode_images(subject.images)
-    prompts = prompts_for(subject, tokens[0])
+def prepare(
+    base: BaseModel,
+    subject: Subject,
+    tokens: Sequence[str],
+    objective: Objective = PLAIN,
+    crops: Sequence[Subject] = (),
+) -> Material:
+    """Encode a subject's pictures and prompts once, for all steps and experiments.
+
+    Other views of a picture, its ``crops`` and those that the objective asks for, are pictures
+    like others: each is encoded itself, and each is as likely to be drawn.
+    """
+    views = [subject, *crops]
+    if objective.flip == "yes":
+        views += [mirrored(view, tokens[0]) for view in views]
+    encoded = [base.encode_images(view.images) for view in views]
+    mean, spread = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+    prompts = [texts for view in views for texts in prompts_for(view, tokens[0])]
     flat = list(dict.fromkeys(text for texts in prompts for text in texts))
     rows = {text: index for index, text in enumerate(flat)}
-    return Material(
-        mean, spread, base.tokenize(flat, tokens), tuple(tuple(rows[t] for t in p) for p in prompts)
-    )
+    fitting = tuple(tuple(rows[t] for t in p) for p in prompts)
+    area = EVERYWHERE
+    if objective.background < 1:
+        masks = [mask for view in views for mask in view.masks]
+        area = area_weights(masks, mean.shape[-2:], objective.background)
+    return Material(mean, spread, base.tokenize(flat, tokens), fitting, area.to(mean.device))
 
 
 def draw_batch(
@@ -74,6 +103,7 @@ def draw_batch(
     timesteps: int,
     step: int,
     rows: slice = slice(None),
+    objective: Objective = PLAIN,
 ) -> Batch:
     """Draw one step of K experiments; those with equal seeds see the same rows.
 
@@ -84,28 +114,52 @@ def draw_batch(
     size : int
         Rows of each experiment.
     timesteps : int
-        Of the base's noise schedule; drawn uniformly.
+        Of the base's noise schedule; drawn uniformly, then :func:`placed`.
     step : int
     rows : slice
         Which rows of each experiment are wanted; all by default.
+    objective : Objective
+        Which timesteps and noise.
     """
-    drawn = {seed: _draw(material, seed, size, timesteps, step) for seed in set(seeds)}
+    drawn = {seed: _draw(material, seed, size, timesteps, step, objective) for seed in set(seeds)}
     parts = [torch.cat(columns) for columns in zip(*(drawn[s] for s in seeds), strict=True)]
     some = [of_each(part, len(seeds), rows) for part in parts]
     return Batch(*(part.to(material.mean.device) for part in some))
 
 
+def placed(even: Tensor, timesteps: int, objective: Objective) -> Tensor:
+    r"""Place evenly drawn integers below ``timesteps`` where the objective wants them.
+
+    An integer i is :math:`u = (i + 1/2) / T`, from 0 to 1. It becomes
+    :math:`T (low + (high - low) u^{\exp(-bias)})`, rounded down: with a bias of :math:`\ln 2`
+    timesteps gather at the noisy end as the square root of even draws does. Over the whole
+    schedule, and without bias, it stays what it was.
+
+    Examples
+    --------
+    >>> placed(torch.tensor([0, 500, 999]), 1000, Objective(timestep_range="0,0.8")).tolist()
+    [0, 400, 799]
+    """
+    low, high = objective.timestep_span
+    share = ((even.double() + 0.5) / timesteps).pow(math.exp(-objective.timestep_bias))
+    return (timesteps * (low + (high - low) * share)).long().clamp(max=timesteps - 1)
+
+
 def _draw(
-    material: Material, seed: int, size: int, timesteps: int, step: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    material: Material, seed: int, size: int, timesteps: int, step: int, objective: Objective
+) -> tuple[Tensor, ...]:
     source = generator(seed, "train", step)
     shape = (size, *material.mean.shape[1:])
     pictures = torch.randint(len(material.mean), (size,), generator=source)
-    times = torch.randint(timesteps, (size,), generator=source)
+    times = placed(torch.randint(timesteps, (size,), generator=source), timesteps, objective)
     chance = torch.rand(size, generator=source)
     posterior, noise = (torch.randn(shape, generator=source) for _ in range(2))
+    if objective.offset_noise:  # drawn last: what is drawn without it stays the same
+        offset = torch.randn((*shape[:2], 1, 1), generator=source)
+        noise = noise + objective.offset_noise * offset
     place = pictures.to(material.mean.device)
     latents = material.mean[place] + material.spread[place] * posterior.to(place.device)
     fitting = [material.prompts[int(p)] for p in pictures]
     prompts = [rows[int(c * len(rows))] for rows, c in zip(fitting, chance, strict=True)]
-    return latents, noise, times, torch.tensor(prompts)
+    area = material.area.expand(len(material.mean), -1, -1, -1)[place]
+    return latents, noise, times, torch.tensor(prompts), area

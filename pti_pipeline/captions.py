@@ -58,6 +58,39 @@ def read_captions(
     return tuple(captions), tuple(name for name in listed if name not in there)
 
 
+def read_templates(path: Path) -> tuple[str, ...]:
+    """Read prompts for pictures without a caption: one a line, ``{}`` where the token goes.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or holds none, or lines can't be used; all of them are named.
+    """
+    hint = f"write one prompt a line, of at most {LONGEST} letters, with {{}} for the token"
+    templates, bad = [], []
+    try:
+        lines = _text(path).split("\n")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError("E321", f"can't read the templates '{path}' ({why})", hint) from error
+    for number, line in enumerate(lines, 1):
+        try:
+            if text := _caption(line):
+                templates.append(_template(text))
+        except ValueError as error:
+            bad.append(f"line {number} ({error})")
+    if bad or not templates:
+        what = f"can't use {len(bad)} lines: {'; '.join(bad)}" if bad else "no prompts"
+        raise DataError("E321", f"templates '{path}': {what}", hint)
+    return tuple(dict.fromkeys(templates))
+
+
+def _template(text: str) -> str:
+    if "{}" not in text:
+        raise ValueError("no {}")
+    return text
+
+
 def _table(path: Path) -> dict[str, str]:
     """Captions of ``metadata.jsonl`` by file name; none without the file."""
     listed: dict[str, str] = {}

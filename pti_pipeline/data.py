@@ -43,6 +43,8 @@ class Subject:
         SHA-256 over pixels and captions, in hexadecimal.
     masks : tuple of (ndarray or None), length N or 0
         Where the subject is, (S, S), bool, of pictures that say so.
+    templates : tuple of str
+        Prompts, ``{}`` in place of the token, of pictures without a caption.
     """
 
     images: Tensor
@@ -50,6 +52,7 @@ class Subject:
     names: tuple[str, ...]
     fingerprint: str
     masks: tuple[NDArray[np.bool_] | None, ...] = ()
+    templates: tuple[str, ...] = TEMPLATES
 
 
 def load_subject(folder: Path, size: int) -> Subject:
@@ -70,7 +73,6 @@ def load_subject(folder: Path, size: int) -> Subject:
     captions, absent = read_captions(folder, paths)
     masks = read_masks(paths, pictures, size)
     pixels = np.stack([picture.pixels for picture in pictures])
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
     names = tuple(map(shown_name, paths))
     if parent_process() is None:  # what it starts reads the same pictures
         for line in oddities(names, pictures, size):
@@ -78,7 +80,13 @@ def load_subject(folder: Path, size: int) -> Subject:
         if absent:
             warnings.warn(f"{TABLE} tells of pictures not there: {few(absent)}", stacklevel=2)
     digest = sha256(pixels.tobytes() + json.dumps(captions).encode()).hexdigest()
-    return Subject(images.contiguous(), captions, names, digest, masks)
+    return Subject(signed(pixels), captions, names, digest, masks)
+
+
+def signed(pixels: NDArray[np.uint8]) -> Tensor:
+    """Pictures (N, S, S, 3), uint8, as a model takes them: (N, 3, S, S), float32 in [-1, 1]."""
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return images.contiguous()
 
 
 def prompts_for(subject: Subject, token: str) -> list[list[str]]:
@@ -86,7 +94,7 @@ def prompts_for(subject: Subject, token: str) -> list[list[str]]:
 
     A caption that does not name the token gets it in front.
     """
-    plain = [template.format(token) for template in TEMPLATES]
+    plain = [template.replace("{}", token) for template in subject.templates]
     return [
         plain if caption is None else [caption if token in caption else f"{token} {caption}"]
         for caption in subject.captions

@@ -15,6 +15,7 @@ from pti_pipeline.errors import DataError
 from pti_pipeline.pictures import (
     SUFFIXES,
     UNREAD,
+    Part,
     Picture,
     fit_mask,
     opened,
@@ -56,8 +57,10 @@ def find_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def read_pictures(paths: Sequence[Path], size: int) -> list[Picture]:
-    """Decode pictures; see :func:`pti_pipeline.pictures.read_picture`.
+def read_pictures(
+    paths: Sequence[Path], size: int, parts: Sequence[Part | None] | None = None
+) -> list[Picture]:
+    """Decode pictures, or a part of each; see :func:`pti_pipeline.pictures.read_picture`.
 
     Raises
     ------
@@ -65,9 +68,9 @@ def read_pictures(paths: Sequence[Path], size: int) -> list[Picture]:
         If some can't be: all of them are named.
     """
     pictures, bad = [], []
-    for path in paths:
+    for path, part in zip(paths, parts or [None] * len(paths), strict=True):
         try:
-            pictures.append(read_picture(path, size))
+            pictures.append(read_picture(path, size, part))
         except Exception as error:  # Pillow's decoders raise anything on broken files
             bad.append(f"{shown_name(path)} ({reason(path, error)})")
     if bad:
@@ -77,9 +80,12 @@ def read_pictures(paths: Sequence[Path], size: int) -> list[Picture]:
 
 
 def read_masks(
-    paths: Sequence[Path], pictures: Sequence[Picture], size: int
+    paths: Sequence[Path],
+    pictures: Sequence[Picture],
+    size: int,
+    parts: Sequence[Part | None] | None = None,
 ) -> tuple[NDArray[np.bool_] | None, ...]:
-    """Masks of pictures: from the file beside each, else from its transparency.
+    """Masks of pictures, or of a part of each: from files beside them, else from transparency.
 
     Raises
     ------
@@ -87,11 +93,11 @@ def read_masks(
         If files can't be used: all of them are named.
     """
     masks, bad = [], []
-    for path, picture in zip(paths, pictures, strict=True):
+    for path, picture, part in zip(paths, pictures, parts or [None] * len(paths), strict=True):
         mask, beside = picture.mask, path.with_name(path.stem + MASK)
         try:
             if os.path.lexists(beside):
-                mask = _mask_beside(beside, picture.shape, size)
+                mask = _mask_beside(beside, picture.shape, size, part)
         except Exception as error:  # as above
             bad.append(f"{shown_name(beside)} ({reason(beside, error)})")
         masks.append(mask)
@@ -101,13 +107,15 @@ def read_masks(
     return tuple(masks)
 
 
-def _mask_beside(path: Path, shape: tuple[int, int], size: int) -> NDArray[np.bool_]:
+def _mask_beside(
+    path: Path, shape: tuple[int, int], size: int, part: Part | None
+) -> NDArray[np.bool_] | None:
     with opened(path) as file:
         drawn = ImageOps.exif_transpose(file).convert("L")
     if drawn.size != shape:
         sides = "{}x{} where its picture is {}x{}"
         raise ValueError(sides.format(*drawn.size, *shape))
-    mask = fit_mask(drawn, size)
-    if not mask.any():
+    mask = fit_mask(drawn, size, part)
+    if part is None and not mask.any():
         raise ValueError("it shows no subject")
-    return mask
+    return mask if mask.any() else None

@@ -64,6 +64,8 @@ class Rows:
     target : Tensor, shape (n, C, h, w)
     weights : Tensor, shape (n,)
         Of each row's loss.
+    area : Tensor, shape (n, 1, h, w) or (n, 1, 1, 1)
+        Weights at each place.
     """
 
     noisy: Tensor
@@ -71,6 +73,7 @@ class Rows:
     states: Tensor
     target: Tensor
     weights: Tensor
+    area: Tensor
 
     def take(self, index: Tensor) -> Rows:
         """Rows of an index."""
@@ -149,7 +152,8 @@ def _noised(
     late = ground.settings.reg_timesteps == "noisy"
     weights = 2 * times / base.timesteps if late else torch.ones_like(times)
     noisy, target = base.add_noise(latents, noise, times), base.target(latents, noise, times)
-    return Rows(noisy, times, states[prompts], target, weights.to(noisy.dtype))
+    area = torch.ones_like(material.area[:1]).expand(count, -1, -1, -1)  # it holds everywhere
+    return Rows(noisy, times, states[prompts], target, weights.to(noisy.dtype), area)
 
 
 @torch.no_grad()

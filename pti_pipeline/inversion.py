@@ -12,10 +12,12 @@ from pti_pipeline import distance
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.losses import pack_losses
+from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.weighting import row_weights
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -52,19 +54,22 @@ def token_losses(
     size: int,
     step: int,
     rows: slice,
+    objective: Objective = PLAIN,
 ) -> Losses:
     """Denoising losses at one step of K experiments whose tokens read as ``vectors`` (K, n, H).
 
     Of each one's batch of ``size`` rows only ``rows`` are taken.
     """
-    batch = draw_batch(material, seeds, size, base.timesteps, step, rows)
+    batch = draw_batch(material, seeds, size, base.timesteps, step, rows, objective)
     with attached(base.text_encoders, vectors):
         condition = base.condition(material.ids[batch.prompts])
     times = base.drawn(batch.timesteps)
     noisy = base.add_noise(batch.latents, batch.noise, times)
     prediction = base.predict(noisy, times, condition)
     target = base.target(batch.latents, batch.noise, times)
-    return Losses.plain(*pack_losses(prediction, target, len(seeds), size))
+    weights = row_weights(base, times, objective)
+    rows_of = len(seeds), size
+    return Losses.plain(*pack_losses(prediction, target, batch.area, weights, *rows_of))
 
 
 def invert(
@@ -99,7 +104,8 @@ def invert(
     size = first.batch_size
 
     def loss(step: int, part: slice, rows: slice) -> Losses:
-        return token_losses(base, material, vectors[part], seeds[part], size, step, rows)
+        mine = vectors[part], seeds[part], size, step, rows
+        return token_losses(base, material, *mine, first)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     state = state or State.begin(len(seeds), vectors.device)

@@ -6,20 +6,23 @@ import torch
 from torch import Tensor
 
 
-def denoising_loss(prediction: Tensor, target: Tensor) -> Tensor:
+def denoising_loss(prediction: Tensor, target: Tensor, area: Tensor | None = None) -> Tensor:
     """Mean squared error of each row (Ho et al. 2020, eq. 14).
 
     Parameters
     ----------
     prediction, target : Tensor, shape (rows, C, h, w)
         What the denoiser said, and what it should have: noise or velocity.
+    area : Tensor, shape (rows, 1, h, w) or (rows, 1, 1, 1), optional
+        Weights at each place, of mean 1.
 
     Returns
     -------
     Tensor, shape (rows,), float32 (float64 if that was given)
         Lower is better. The caller averages, so that experiments never mix.
     """
-    return (_wide(prediction) - _wide(target)).square().flatten(1).mean(1)
+    squares = (_wide(prediction) - _wide(target)).square()
+    return (squares if area is None else squares * area).flatten(1).mean(1)
 
 
 def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -42,14 +45,22 @@ def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def pack_losses(
-    prediction: Tensor, target: Tensor, experiments: int, size: int
+    prediction: Tensor,
+    target: Tensor,
+    area: Tensor,
+    weights: Tensor,
+    experiments: int,
+    size: int,
 ) -> tuple[Tensor, Tensor]:
     """Loss of each of K experiments, and what it would be if they predicted nothing; both (K,).
 
-    Rows are experiment-major. Each counts as one of ``size``: of a whole batch these are means.
+    Rows are experiment-major, with ``weights`` (rows,), and ``area`` as in
+    :func:`denoising_loss`. Each counts as one of ``size``: of a whole
+    batch these are means.
     """
-    nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (experiments, -1))
-    losses = denoising_loss(prediction, target).unflatten(0, (experiments, -1))
+    nothing = denoising_loss(torch.zeros_like(target), target, area) * weights
+    losses = denoising_loss(prediction, target, area) * weights
+    losses, nothing = (each.unflatten(0, (experiments, -1)) for each in (losses, nothing))
     return losses.sum(1) / size, nothing.sum(1) / size
 
 

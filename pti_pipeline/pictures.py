@@ -24,6 +24,11 @@ SMALLEST = 16
 """Side of the smallest picture taken, in pixels."""
 LARGEST = 50_000_000
 """Pixels of the largest picture taken: a file of 100 kB can claim a thousand million."""
+LEAST_PART = 0.8
+"""Smallest part of the shorter side that a crop leaves."""
+Part = tuple[float, float, float]
+"""A square of a picture: its side from the smallest to the largest, and how far right and down it
+lies from where it is leftmost and uppermost; each from 0 to 1."""
 PAGES = "MPO"
 """Pillow's name of a JPEG with previews behind it, which are no animation."""
 
@@ -49,8 +54,10 @@ class Picture:
     animated: bool
 
 
-def read_picture(path: Path, size: int) -> Picture:
+def read_picture(path: Path, size: int, part: Part | None = None) -> Picture:
     """Decode a picture, turned by its EXIF, laid on white, cut to a square of side ``size``.
+
+    That is the centered one, or ``part``.
 
     Raises
     ------
@@ -61,13 +68,13 @@ def read_picture(path: Path, size: int) -> Picture:
         animated = file.format != PAGES and bool(getattr(file, "is_animated", False))
         picture = _eight_bits(ImageOps.exif_transpose(file))
     if not picture.has_transparency_data:
-        return Picture(fit(picture.convert("RGB"), size), picture.size, None, animated)
+        return Picture(fit(picture.convert("RGB"), size, part), picture.size, None, animated)
     picture = picture.convert("RGBA")
     paper = Image.new("RGBA", picture.size, "white")
     flat = Image.alpha_composite(paper, picture).convert("RGB")
-    mask = fit_mask(picture.getchannel("A"), size)
+    mask = fit_mask(picture.getchannel("A"), size, part)
     apart = mask.any() and not mask.all()
-    return Picture(fit(flat, size), picture.size, mask if apart else None, animated)
+    return Picture(fit(flat, size, part), picture.size, mask if apart else None, animated)
 
 
 @contextmanager
@@ -106,17 +113,24 @@ def reason(path: Path, error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def fit(picture: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Cut a picture to a centered square and resize it to (size, size, 3), uint8."""
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
+def fit(picture: Image.Image, size: int, part: Part | None = None) -> NDArray[np.uint8]:
+    """Cut a picture to a centered square, or ``part``, and resize it to (size, size, 3), uint8."""
+    return np.asarray(_cut(picture, size, part, Image.Resampling.LANCZOS))
 
 
-def fit_mask(shape: Image.Image, size: int) -> NDArray[np.bool_]:
+def fit_mask(shape: Image.Image, size: int, part: Part | None = None) -> NDArray[np.bool_]:
     """Cut and resize a mask, white on the subject, as :func:`fit` does its picture."""
-    mask: NDArray[np.bool_] = (
-        np.asarray(ImageOps.fit(shape, (size, size), Image.Resampling.BOX)) > 127
-    )
+    mask: NDArray[np.bool_] = np.asarray(_cut(shape, size, part, Image.Resampling.BOX)) > 127
     return mask
+
+
+def _cut(picture: Image.Image, size: int, part: Part | None, how: Image.Resampling) -> Image.Image:
+    if part is None:
+        return ImageOps.fit(picture, (size, size), how)
+    width, height = picture.size
+    side = min(width, height) * (LEAST_PART + (1 - LEAST_PART) * part[0])
+    left, top = part[1] * (width - side), part[2] * (height - side)
+    return picture.resize((size, size), how, (left, top, left + side, top + side))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from pti_pipeline.errors import UsageError
+from pti_pipeline.objective import Objective
 
 STEPS = 1000
 """Optimizer updates of every training, so that learning rates compare."""
@@ -52,8 +53,8 @@ class BaseSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """One training of one experiment.
+class TrainSettings(Objective):
+    """One training of one experiment; what it descends is told by :class:`Objective`.
 
     Attributes
     ----------
@@ -86,6 +87,7 @@ class TrainSettings:
     stop_at_leak: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_learning_rate(self.lr)
         for name in ("clip", "until_distance"):
             _from_zero(name, getattr(self, name))

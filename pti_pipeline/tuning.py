@@ -18,6 +18,7 @@ from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.weighting import row_weights
 
 
 @torch.no_grad()
@@ -82,18 +83,22 @@ def finetune(
 
     def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
-        batch = draw_batch(material, seeds[part], size, base.timesteps, step, some)
+        drawn = seeds[part], size, base.timesteps, step, some
+        batch = draw_batch(material, *drawn, first)
         times = base.drawn(batch.timesteps)
         noisy = base.add_noise(batch.latents, batch.noise, times)
         target = base.target(batch.latents, batch.noise, times)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]
-        rows = Rows(noisy, times, condition, target, noisy.new_ones(len(noisy)))
+        weights = row_weights(base, times, first).to(noisy.dtype)
+        rows = Rows(noisy, times, condition, target, weights, batch.area)
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
-        losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
-        nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1))
+        losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
+        losses = losses.unflatten(0, (k, -1))
+        nothing = denoising_loss(torch.zeros_like(target), target, batch.area) * weights
+        nothing = nothing.unflatten(0, (k, -1))
         n = nothing.shape[1]
         own, term, nothing = (
             each.sum(1) / size for each in (losses[:, :n], losses[:, n:], nothing)

@@ -19,6 +19,7 @@ from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
 from pti_pipeline.cli.families import families
 from pti_pipeline.cli.group import Group
+from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.options import (
     executing,
     find_folder,
@@ -87,6 +88,7 @@ def main() -> None:
     type=click.Choice(["sweep", "one-run"]),
 )
 @training
+@objective
 @watching
 @option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
@@ -108,7 +110,8 @@ def main_command(**options: Any) -> None:
     parse_learning_rates(options["regularized_lrs"])
     parse_seeds(options["seeds"])
     names = ("steps", "batch_size", "clip", "rank", "alpha", "reg_weight", "reg_every", "kappa")
-    FinetuneSettings(**{name: options[name] for name in names})
+    options |= objective_settings(options)
+    FinetuneSettings(**{name: options[name] for name in names}, **objective_settings(options))
     from pti_pipeline.studies.processes import warm_up
 
     warm_up()  # the server of its steps imports what this process does, at the same time

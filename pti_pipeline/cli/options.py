@@ -40,7 +40,7 @@ def option(name: str, default: Any, text: str, **more: Any) -> Callable[[Command
     return click.option(f"--{name}", default=default, show_default=True, help=text, **more)
 
 
-def _wrapped(command: Command, *options: Callable[[Command], Command]) -> Command:
+def wrapped(command: Command, *options: Callable[[Command], Command]) -> Command:
     """Put options around a command; the last one given is listed first."""
     for wrap in options:
         command = wrap(command)
@@ -49,7 +49,7 @@ def _wrapped(command: Command, *options: Callable[[Command], Command]) -> Comman
 
 def place(command: Command) -> Command:
     """Add the options of every step that uses the base model."""
-    return _wrapped(
+    return wrapped(
         command,
         option(
             "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
@@ -67,7 +67,7 @@ def place(command: Command) -> Command:
 
 def executing(command: Command) -> Command:
     """Add the options that say where a sweep's packs run."""
-    return _wrapped(
+    return wrapped(
         command,
         option("ray-address", "", "host:port of a Ray cluster; without, one is started here."),
         option(
@@ -96,7 +96,7 @@ def resuming(command: Command) -> Command:
 
 def training(command: Command) -> Command:
     """Add the options of every training."""
-    return _wrapped(
+    return wrapped(
         command,
         option("clip", 0.0, "Largest gradient norm; 0: no clipping.", type=click.FloatRange(0)),
         option("batch-size", 4, "Rows of each optimizer update.", type=whole("batch_size", 1)),
@@ -106,7 +106,7 @@ def training(command: Command) -> Command:
 
 def stopping(command: Command) -> Command:
     """Add the options that end a training, or hold it, before its last step."""
-    return _wrapped(
+    return wrapped(
         command,
         option(
             "stop-at-leak",
@@ -131,7 +131,7 @@ def stopping(command: Command) -> Command:
 
 def regularizing(command: Command) -> Command:
     """Add the options that keep a tuning near the base model."""
-    return _wrapped(
+    return wrapped(
         command,
         option(
             "reg-bank",
@@ -170,7 +170,7 @@ def regularizing(command: Command) -> Command:
 
 def watching(command: Command) -> Command:
     """Add the options that say what is shown of a training under way."""
-    return _wrapped(
+    return wrapped(
         command,
         option(
             "probes",
@@ -189,7 +189,7 @@ def watching(command: Command) -> Command:
 
 def sampling(command: Command) -> Command:
     """Add the options of every step that draws pictures."""
-    return _wrapped(
+    return wrapped(
         command,
         option("guidance", 3.0, "Classifier-free guidance scale.", type=click.FloatRange(1)),
         option("sampling-steps", 20, "Steps of the sampler.", type=whole("sampling_steps", 1)),
@@ -198,7 +198,7 @@ def sampling(command: Command) -> Command:
 
 def subject(command: Command) -> Command:
     """Add the options that say whom to learn."""
-    return _wrapped(
+    return wrapped(
         command,
         option("initializer", "rabbit", "Word that the token starts from; one token of the base."),
         option("token", "<mochi>", "Placeholder token: the character's new name in prompts."),

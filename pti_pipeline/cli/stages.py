@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.options import (
     SEED,
     base_settings,
@@ -39,6 +40,7 @@ from pti_pipeline.values import (
 @subject
 @option("lr", 0.005, "Learning rate.", type=str)
 @training
+@objective
 @stopping
 @watching
 @option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
@@ -61,7 +63,7 @@ def invert(**o: Any) -> None:
 
     check_study(o["study"])
     where, folder = base_settings(o), find_folder(o["images"])
-    ready = prepare_inversion(where, folder, o["token"], o["initializer"])
+    ready = prepare_inversion(where, folder, o["token"], o["initializer"], [settings])
     last = watch_settings(o), Within(o["study"]), o["resume"]
     (run,) = run_inversions(ready, [settings], *last)
     click.echo(f"Pivot in run {run}. Next:  pti finetune --pivot {run}")
@@ -74,6 +76,7 @@ def invert(**o: Any) -> None:
 @option("images", "", "Folder of pictures; the inversion's own by default.")
 @option("lr", 0.0003, "Learning rate.", type=str)
 @training
+@objective
 @stopping
 @watching
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
@@ -109,6 +112,7 @@ def finetune(**o: Any) -> None:
 @option("seeds", "0", "Seeds, separated by commas.")
 @option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
 @training
+@objective
 @stopping
 @watching
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=whole("vectors", 1))
@@ -156,7 +160,7 @@ def sweep(**o: Any) -> None:
 
 def _training(o: dict[str, Any]) -> dict[str, Any]:
     names = ("steps", "batch_size", "clip", "until_distance", "at_distance", "stop_at_leak")
-    return {key: o[key] for key in names}
+    return {key: o[key] for key in names} | objective_settings(o)
 
 
 def _one(rates: tuple[float, ...]) -> tuple[float, ...]:

@@ -39,6 +39,7 @@ from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
+from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
@@ -139,7 +140,8 @@ def _attached(ready: Finetuning, trained: Sequence[FinetuneSettings]) -> Iterato
         pivots = [loaded[ready.inversions[e.pivot].id] for e in trained]
         who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
-        material = prepare(base, ready.subject, tokens)
+        others = crops(ready.subject, ready.images, first.crops)
+        material = prepare(base, ready.subject, tokens, first, others)
         seeds = [e.seed for e in trained]
         adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
         try:

@@ -28,6 +28,7 @@ from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
+from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 
@@ -62,7 +63,9 @@ def run_inversions(
     base, first, shared = ready.base, experiments[0], share(experiments)
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
-    material = prepare(base, ready.subject, placeholder_tokens(ready.token, first.vectors))
+    tokens = placeholder_tokens(ready.token, first.vectors)
+    others = crops(ready.subject, ready.images, first.crops)
+    material = prepare(base, ready.subject, tokens, first, others)
     words = [_words(ready, e, label(e, within.varied)) for e in experiments]
     with under_way(ready, found, shared, words, "inversion") as going:
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from pti_pipeline.captions import read_templates
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.lora import check_rank
 from pti_pipeline.regularizers import find as find_regularizer
-from pti_pipeline.settings import TARGETS, BaseSettings, FinetuneSettings, WatchSettings
+from pti_pipeline.settings import (
+    TARGETS,
+    BaseSettings,
+    FinetuneSettings,
+    InvertSettings,
+    TrainSettings,
+    WatchSettings,
+)
 from pti_pipeline.steps.attempts import Facts, Within
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.twins import ingredients
+from pti_pipeline.views import check
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,13 @@ class Finetuning:
     subject: Subject
 
 
-def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer: str) -> Inversion:
+def prepare_inversion(
+    where: BaseSettings,
+    images: Path,
+    token: str,
+    initializer: str,
+    experiments: Sequence[InvertSettings] = (),
+) -> Inversion:
     """Load the base and the pictures.
 
     Parameters
@@ -57,6 +72,8 @@ def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer
         Folder of the subject's pictures.
     token, initializer : str
         Placeholder token, and the word it starts from.
+    experiments : sequence of InvertSettings
+        What the pictures must have.
 
     Raises
     ------
@@ -66,7 +83,7 @@ def prepare_inversion(where: BaseSettings, images: Path, token: str, initializer
     base = load(where.base, where.device, where.precision)
     base.check_token(token)
     row = base.initializer_row(initializer)
-    subject = load_subject(images, base.resolution)
+    subject = _seen(images, base, experiments)
     return Inversion(where, base, images, subject, token, initializer, row)
 
 
@@ -98,7 +115,16 @@ def prepare_finetuning(
     check_rank(base.denoiser, max(e.rank for e in experiments), TARGETS)
     first = next(iter(inversions.values()))
     folder = images or Path(first.tags["pti.images"])
-    return Finetuning(where, base, inversions, folder, load_subject(folder, base.resolution))
+    return Finetuning(where, base, inversions, folder, _seen(folder, base, experiments))
+
+
+def _seen(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -> Subject:
+    """Load the pictures, with what the experiments want of them."""
+    subject = load_subject(folder, base.resolution)
+    for each in experiments:
+        check(subject, each)
+    named = [each.templates for each in experiments if each.templates]  # the same of all
+    return replace(subject, templates=read_templates(Path(named[0]))) if named else subject
 
 
 def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -> Facts:
@@ -113,6 +139,7 @@ def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -
         "device": ready.base.device.type,
         "precision": ready.where.precision,
         "pictures": ready.subject.fingerprint,
+        "templates": ready.subject.templates,
         "twins": ingredients(ready.subject, ready.images),
         **asdict(watch),
         **asdict(within),

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
+from pti_pipeline.objective import objective_of
 from pti_pipeline.settings import WatchSettings
 from pti_pipeline.steps.attempts import ALONE, AUTO, Facts, attempt
 from pti_pipeline.steps.gate import find_candidate, refusal
@@ -116,6 +117,7 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "clip": plan.clip,
+        **objective_of(plan),
         "seeds": plan.seeds,
         "sample_every": plan.sample_every,
         "probes": plan.probes,

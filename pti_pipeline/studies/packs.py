@@ -83,8 +83,9 @@ def train(pack: Pack) -> None:
     images = pack.subject["images"]
     if pack.stage == "invert":
         words = pack.subject["token"], pack.subject["initializer"]
-        inversion = prepare_inversion(pack.where, Path(images), *words)
-        run_inversions(inversion, cast("Sequence[InvertSettings]", pack.experiments), *last)
+        inversions = cast("Sequence[InvertSettings]", pack.experiments)
+        inversion = prepare_inversion(pack.where, Path(images), *words, inversions)
+        run_inversions(inversion, inversions, *last)
     else:
         folder = Path(images) if images else None
         settings = cast("Sequence[FinetuneSettings]", pack.experiments)

@@ -10,6 +10,7 @@ from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS
 from pti_pipeline.headers import word_of
 from pti_pipeline.lora import check_rank
+from pti_pipeline.objective import Objective, objective_of
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
     TARGETS,
@@ -28,7 +29,7 @@ CHECKPOINTS = 7
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Objective):
     """What a study does, in the words of the steps' own options."""
 
     images: str
@@ -74,14 +75,16 @@ def check(plan: Plan) -> Inversion:
         what = "the study's second sweep has no radius for weight-ball"
         raise UsageError("E232", what, "use another --regularizer, or pti sweep")
     shared = {name: getattr(plan, name) for name in ("steps", "batch_size", "clip")}
-    InvertSettings(**shared, vectors=plan.vectors)
+    shared |= objective_of(plan)
+    inversion = InvertSettings(**shared, vectors=plan.vectors)
     names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
     common = FinetuneSettings(**shared, **{name: getattr(plan, name) for name in names})
     for lrs in (plan.inversion_lrs, plan.tuning_lrs, plan.regularized_lrs):
         experiments(parse_learning_rates(lrs), parse_seeds(plan.seeds), ("", ()), common)
     check_names(plan.name or word_of(plan.token), plan.alias)
     where = BaseSettings(plan.base, plan.device, plan.precision)
-    ready = prepare_inversion(where, Path(plan.images), plan.token, plan.initializer)
+    words = plan.token, plan.initializer
+    ready = prepare_inversion(where, Path(plan.images), *words, [inversion])
     check_rank(ready.base.denoiser, plan.rank, TARGETS)
     return ready
 

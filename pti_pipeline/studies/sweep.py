@@ -9,7 +9,8 @@ from typing import cast
 
 from pti_pipeline.data import Subject
 from pti_pipeline.errors import DivergedError
-from pti_pipeline.settings import FinetuneSettings, TrainSettings
+from pti_pipeline.objective import objective_of
+from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
 from pti_pipeline.steps.attempts import AUTO, Attempt, Within, attempt
 from pti_pipeline.steps.prepared import (
     Finetuning,
@@ -128,7 +129,8 @@ def _prepared(whole: Pack) -> Inversion | Finetuning:
     images = whole.subject["images"]
     if whole.stage == "invert":
         words = whole.subject["token"], whole.subject["initializer"]
-        return prepare_inversion(whole.where, Path(images), *words)
+        inversions = cast("Sequence[InvertSettings]", whole.experiments)
+        return prepare_inversion(whole.where, Path(images), *words, inversions)
     settings = cast("Sequence[FinetuneSettings]", whole.experiments)
     return prepare_finetuning(whole.where, settings, Path(images) if images else None)
 
@@ -140,6 +142,7 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         "seeds": ",".join(str(v) for v in dict.fromkeys(e.seed for e in experiments)),
         "steps": first.steps,
         "batch_size": first.batch_size,
+        **{name: v for name, v in objective_of(first).items() if name != varied},
     }
     if isinstance(first, FinetuneSettings):
         axes["pivot"] = ",".join(
