@@ -62,7 +62,7 @@ NUMBERS = {
 }
 CHOICES = {
     "main": ("curve", "executor"),
-    "invert": ("device", "at-distance"),
+    "invert": ("device", "at-distance", "optimizer"),
     "finetune": ("reg-latents", "reg-timesteps"),
     "sweep": ("stage", "executor", "precision"),
     "claims": ("claim",),
@@ -89,7 +89,8 @@ VARY = {
     "vectors:0,1": "E202", "vectors:1,1": "E202", "lr:1,2": "E218", "seed:1": "E218",
     "steps:-1": "E202", "steps:10000000": "E202", "vectors:1.5": "E218", "clip:nan": "E202",
     "clip:-1": "E202", "at_distance:never": "E218", "__init__:1": "E218", "batch-size:1": "E218",
-    "batch_size:0": "E202", ",".join(["vectors:1", *map(str, range(2, 1200))]): "E202",
+    "batch_size:0": "E202", "optimizer:sgd": "E202",
+    ",".join(["vectors:1", *map(str, range(2, 1200))]): "E202",
 }  # fmt: skip
 TUNING_VARY = {
     "rank:0": "E202", "rank:9999": "E202", "alpha:0": "E202", "kappa:nan": "E202",

@@ -130,7 +130,7 @@ def kohya(facts: Facts, name: str, hint: str) -> dict[str, str]:
         "ss_output_name": name,
         "ss_sd_model_name": base_name(facts.base),
         "ss_training_comment": hint,
-        "ss_optimizer": "Adam",
+        "ss_optimizer": facts.told.get("tuning.optimizer", "adam").capitalize(),
         "ss_lr_scheduler": "constant",
         "ss_v2": str(generation == "v2"),
         # v2 comes in two kinds, and which of them is not known here

@@ -15,7 +15,7 @@ from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -113,8 +113,9 @@ def invert(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
+    manner = manner_of(experiments)
     before = vectors.detach().clone()
-    for record in optimise([vectors], loss, lr, steps, clip, settle, state, size):
+    for record in optimise([vectors], loss, lr, steps, clip, settle, state, size, manner):
         now = vectors.detach()
         state.path = state.path + distance.delta_norm(now, before)
         state.nominal = state.nominal + record.lr

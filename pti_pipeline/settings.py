@@ -16,6 +16,8 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 AT_DISTANCE = ("stop", "project")
 """What may happen at a bound on the distance."""
+OPTIMIZERS = ("adam", "prodigy")
+"""What updates the parameters; see :data:`pti_pipeline.optimizers.OPTIMIZERS`."""
 FORMS = ("diffusers", "embedding", "kohya", "bundle", "merged")
 """In which a character is exported."""
 REG_LATENTS = ("base", "training")
@@ -56,7 +58,7 @@ class TrainSettings:
     Attributes
     ----------
     lr : float
-        Adam's learning rate, constant.
+        Adam's learning rate, constant; of Prodigy a factor beside its own estimate, usually 1.
     steps : int
         Optimizer updates.
     batch_size : int
@@ -72,6 +74,8 @@ class TrainSettings:
         projection of Gouk et al. 2021).
     stop_at_leak : bool
         Stop when the twins show that a position is being learnt.
+    optimizer : str
+        One of :data:`OPTIMIZERS`.
     """
 
     lr: float
@@ -82,12 +86,14 @@ class TrainSettings:
     until_distance: float = 0.0
     at_distance: str = "stop"
     stop_at_leak: bool = False
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
         check_learning_rate(self.lr)
         for name in ("clip", "until_distance"):
             _from_zero(name, getattr(self, name))
         _one_of("at_distance", self.at_distance, AT_DISTANCE)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("steps", "batch_size"):
             _within(name, getattr(self, name), 1)
         check_seed(self.seed)

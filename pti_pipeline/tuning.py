@@ -17,7 +17,7 @@ from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 
 
 @torch.no_grad()
@@ -115,13 +115,14 @@ def finetune(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
+    manner = manner_of(experiments)
     numbers = sum(p[0].numel() for p in adapter.parameters)
     before = lora.effective(adapter)
-    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size):
+    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size, manner):
         now = lora.effective(adapter)
         state.path = state.path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
-        state.nominal = state.nominal + lr
+        state.nominal = state.nominal + record.lr
         if not project:
             state.stop |= travelled >= bound
         travels = travelled, state.path, state.nominal

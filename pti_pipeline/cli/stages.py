@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pti_pipeline.cli.optimizing import optimizer_settings, optimizing
 from pti_pipeline.cli.options import (
     SEED,
     base_settings,
@@ -40,6 +41,7 @@ from pti_pipeline.values import (
 @option("lr", 0.005, "Learning rate.", type=str)
 @training
 @stopping
+@optimizing
 @watching
 @option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
 @option("seed", 0, "Of every draw.", type=SEED)
@@ -75,6 +77,7 @@ def invert(**o: Any) -> None:
 @option("lr", 0.0003, "Learning rate.", type=str)
 @training
 @stopping
+@optimizing
 @watching
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
@@ -110,6 +113,7 @@ def finetune(**o: Any) -> None:
 @option("vary", "", "A setting and its values, e.g. rank:4,8 or batch_size:1,4.")
 @training
 @stopping
+@optimizing
 @watching
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=whole("vectors", 1))
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=whole("rank", 1))
@@ -156,7 +160,7 @@ def sweep(**o: Any) -> None:
 
 def _training(o: dict[str, Any]) -> dict[str, Any]:
     names = ("steps", "batch_size", "clip", "until_distance", "at_distance", "stop_at_leak")
-    return {key: o[key] for key in names}
+    return {key: o[key] for key in names} | optimizer_settings(o)
 
 
 def _one(rates: tuple[float, ...]) -> tuple[float, ...]:

@@ -141,6 +141,8 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         "steps": first.steps,
         "batch_size": first.batch_size,
     }
+    if varied != "optimizer":
+        axes["optimizer"] = first.optimizer
     if isinstance(first, FinetuneSettings):
         axes["pivot"] = ",".join(
             dict.fromkeys(cast("FinetuneSettings", e).pivot for e in experiments)

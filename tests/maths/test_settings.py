@@ -69,6 +69,7 @@ def test_learning_rates():
     ("name", "known"),
     [
         ("at_distance", ["stop", "project"]),
+        ("optimizer", ["adam", "prodigy"]),
         ("reg_latents", ["base", "training"]),
         ("reg_timesteps", ["even", "noisy"]),
     ],
