@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pti_pipeline import distance
+from pti_pipeline import distance, norms
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
@@ -83,7 +84,7 @@ def invert(
     vectors : Tensor, shape (K, n, H), float32
         Start of each experiment, also where one goes on; updated in place.
     experiments : sequence of InvertSettings, length K
-        May differ in learning rate, clipping, seed and bound on the distance.
+        May differ in learning rate, clipping, average, seed and bound on the distance.
     state : State, optional
         Where to go on; kept up to date. At the beginning by default.
 
@@ -97,15 +98,22 @@ def invert(
 
     size = first.batch_size
 
+    spared = [base.denoiser, base.text_encoder] if first.checkpointing else []
+
     def loss(step: int, part: slice, rows: slice) -> Losses:
-        return token_losses(base, material, vectors[part], seeds[part], size, step, rows)
+        with recomputed(spared):
+            return token_losses(base, material, vectors[part], seeds[part], size, step, rows)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     state = state or State.begin(len(seeds), vectors.device)
     state.bind([vectors])
+    widths = [table.shape[1]]
+    usual = norms.median_norms(table, widths) if first.norm == "vocabulary" else None
 
     @torch.no_grad()
     def settle() -> Tensor:
+        if usual is not None:
+            vectors.copy_(norms.rescaled(vectors, usual, widths))
         if project:
             share = (bound / distance.delta_norm(vectors, start)).to(vectors.dtype)[:, None, None]
             vectors.copy_(torch.where(share < 1, start + share * (vectors - start), vectors))

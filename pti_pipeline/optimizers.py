@@ -12,11 +12,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pti_pipeline.blockwise import dequantize, quantize
 from pti_pipeline.state import State
 
 BETAS = (0.9, 0.999)
 """Decay of Adam's means over the gradients, and over their squares."""
 EPS = 1e-8
+MEANS = {"mean": True, "variance": False}
+"""Adam's, and which of them have a sign."""
 FIRST = 1e-6
 """Prodigy's first estimate of the distance to the solution, d0."""
 
@@ -33,9 +36,20 @@ class Manner:
     ----------
     optimizer : str
         One of :data:`OPTIMIZERS`.
+    decay : tuple of float, length K
+        Share of each value that a step takes off, in learning rates: the decoupled weight decay of
+        Loshchilov & Hutter (2019). Empty for none.
+    ema : tuple of float, length K
+        Decay of the average that is shown in place of the values, 0 for the values themselves; see
+        :mod:`pti_pipeline.averages`. Empty for none.
+    piece : int
+        Rows of each one's batch in a pass at most; 0 for as many as memory holds.
     """
 
     optimizer: str = "adam"
+    decay: tuple[float, ...] = ()
+    ema: tuple[float, ...] = ()
+    piece: int = 0
 
 
 ADAM = Manner()
@@ -47,6 +61,26 @@ def adam(state: State, gradient: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
     begin = partial(torch.zeros_like, state.values)
     mean, variance = state.kept("mean", begin), state.kept("variance", begin)
     return _adams_step(mean, variance, gradient, lr, state.step + 1), lr
+
+
+def adam_8bit(state: State, gradient: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+    """Adam whose means are kept in 8 bits (Dettmers et al. 2022); see :mod:`.blockwise`.
+
+    A step is computed from the means as they are before they are written in 8 bits again.
+    """
+    count = state.values.shape[1]
+    means = []
+    for name, signed in MEANS.items():
+        begin = quantize(torch.zeros_like(state.values), signed)
+        codes, scales = (
+            state.kept(f"{name}.{part}", start.clone)
+            for part, start in zip(("codes", "scales"), begin, strict=True)
+        )
+        means.append(dequantize(codes, scales, signed, count))
+    step = _adams_step(means[0], means[1], gradient, lr, state.step + 1)
+    for (name, signed), mean in zip(MEANS.items(), means, strict=True):
+        state.memory[f"{name}.codes"], state.memory[f"{name}.scales"] = quantize(mean, signed)
+    return step, lr
 
 
 def prodigy(state: State, gradient: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +114,11 @@ def prodigy(state: State, gradient: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]
     return column(applied) * mean / (variance.sqrt() + column(d * EPS)), applied
 
 
-OPTIMIZERS: dict[str, Optimizer] = {"adam": adam, "prodigy": prodigy}
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": adam,
+    "adam-8bit": adam_8bit,
+    "prodigy": prodigy,
+}
 """By the names of :data:`pti_pipeline.settings.OPTIMIZERS`."""
 
 
@@ -110,6 +148,9 @@ def update(
     moved = going & norm[:, 0].isfinite()
     flat = flat * (clip[:, None] / norm).clamp(max=1).nan_to_num(1.0)
     step, applied = OPTIMIZERS[manner.optimizer](state, flat, lr)
+    if any(manner.decay):
+        shares = applied * applied.new_tensor(manner.decay)
+        step = step + shares[:, None].to(step.dtype) * state.values
     state.values.sub_(step.where(moved[:, None], 0))
     state.step += 1
     return moved, applied

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pti_pipeline import memory
+from pti_pipeline import averages, memory
 from pti_pipeline.optimizers import ADAM, Manner, update
 from pti_pipeline.settings import TrainSettings
 from pti_pipeline.state import PATIENCE, State
@@ -85,9 +85,10 @@ def rates(experiments: Sequence[TrainSettings], like: Tensor) -> tuple[Tensor, T
     return like.new_tensor(lr), like.new_tensor(clip)
 
 
-def manner_of(experiments: Sequence[TrainSettings]) -> Manner:
+def manner_of(experiments: Sequence[TrainSettings], decay: Sequence[float] = ()) -> Manner:
     """How experiments of one pack are updated."""
-    return Manner(experiments[0].optimizer)
+    first, ema = experiments[0], tuple(e.ema for e in experiments)
+    return Manner(first.optimizer, tuple(decay), ema, first.micro_batch)
 
 
 def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:
@@ -169,20 +170,36 @@ def optimise(
         state.bind(parameters)
     clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)
     if not len(state.edges):
-        whole = slice(0, rows)
-        edges = memory.together(len(lr), lambda part: loss(0, part, whole), lr.device)
-        state.edges, state.rows = torch.tensor(edges), torch.tensor([0, rows])
+        pieces = memory.edges_of(rows, manner.piece or rows)
+        first = slice(*pieces[:2])
+        edges = memory.together(len(lr), lambda part: loss(0, part, first), lr.device)
+        state.edges, state.rows = torch.tensor(edges), torch.tensor(pieces)
+    averaged = any(manner.ema)
     while state.step < steps:
+        average = averages.uncover(state) if averaged else state.values
         descend = partial(_descend, parameters, loss, state.step)
         before = state.edges.tolist(), state.rows.tolist()
         *split, ((own, nothing, term), gradients) = memory.halving(*before, descend)
         state.edges, state.rows = (torch.tensor(edges) for edges in split)
         going = state.alive & learning(state, own, nothing) & ~state.stop
         moved, applied = update(state, gradients, going, lr, clip, manner)
-        if settle is not None:
-            moved = moved & settle()
+        moved = moved & _settled(state, settle, moved)
+        if averaged:
+            averages.cover(state, average, manner.ema, moved)
+            _settled(state, settle, moved & (lr.new_tensor(manner.ema) > 0))
         state.alive = state.alive & (moved | state.stop)
         yield Record(state.step, own, term, applied, state.alive, moved)
+
+
+@torch.no_grad()
+def _settled(state: State, settle: Callable[[], Tensor] | None, moved: Tensor) -> Tensor:
+    """Settle the experiments that moved, the others keep every bit; tell which are sound, (K,)."""
+    if settle is None:
+        return torch.ones_like(moved)
+    before = state.values.clone()
+    sound = settle()
+    state.values.copy_(state.values.where(moved[:, None], before))
+    return sound
 
 
 def _descend(

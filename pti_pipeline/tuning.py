@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from pti_pipeline import distance, lora
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recomputing import Around, recomputed
 from pti_pipeline.holding import Rows, beside, gather
 from pti_pipeline.inversion import Moment
 from pti_pipeline.losses import denoising_loss
@@ -56,8 +58,8 @@ def finetune(
     pivots : sequence of Pivot, length K
         Frozen: prompts are encoded once for each. Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
-        May differ in learning rate, clipping, seed, weight of the regularizer and bound on the
-        distance.
+        May differ in learning rate, clipping, weight decay, average, seed, weight of the
+        regularizer and bound on the distance.
     regularizations : sequence of Regularization, length K, optional
         What a regularizer adds to each; nothing by default.
     state : State, optional
@@ -80,6 +82,11 @@ def finetune(
     if not weight.any():
         draws = []  # no weight is no term, and no rows that cost
 
+    spared = [base.denoiser] if first.checkpointing else []
+
+    def around(part: slice) -> Around:
+        return nullcontext(), lora.only(adapter, part)  # the rows are of the same ones again
+
     def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
         batch = draw_batch(material, seeds[part], size, base.timesteps, step, some)
@@ -89,7 +96,7 @@ def finetune(
         rows = Rows(noisy, batch.timesteps, condition, target, noisy.new_ones(len(noisy)))
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
-        with lora.only(adapter, part):
+        with lora.only(adapter, part), recomputed(spared, lambda: around(part)):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
         losses = (denoising_loss(answers, rows.target) * rows.weights).unflatten(0, (k, -1))
         nothing = denoising_loss(torch.zeros_like(target), target).unflatten(0, (k, -1))
@@ -115,7 +122,7 @@ def finetune(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
-    manner = manner_of(experiments)
+    manner = manner_of(experiments, [e.weight_decay for e in experiments])
     numbers = sum(p[0].numel() for p in adapter.parameters)
     before = lora.effective(adapter)
     for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size, manner):

@@ -84,7 +84,7 @@ def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]
     if not text:
         return "", ()
     name, _, values = text.partition(":")
-    fixed = ("lr", "seed", "pivot", "at_distance", "stop_at_leak")
+    fixed = ("lr", "seed", "pivot", "at_distance", "stop_at_leak", "checkpointing")
     known = [f.name for f in fields(kind) if f.name not in fixed]
     if name not in known or not values:
         raise UsageError(

@@ -85,7 +85,10 @@ def test_what_is_wrong_is_told(parse, text, told):
 
 @pytest.mark.parametrize(
     "text",
-    ["at_distance:stop,project", "stop_at_leak:0,1", "pivot:a,b", "lr:0.1,0.2", "seed:1,2"],
+    [
+        *("at_distance:stop,project", "stop_at_leak:0,1", "checkpointing:0,1"),
+        *("pivot:a,b", "lr:0.1,0.2", "seed:1,2"),
+    ],
 )
 def test_settings_that_have_their_own_option_or_are_no_numbers_are_not_varied(text):
     with pytest.raises(UsageError, match="varies nothing"):

@@ -75,6 +75,51 @@ def test_an_experiment_without_a_finite_gradient_is_nothing_to_the_others(name):
         assert torch.equal(healthy[[0, 2]], ill[[0, 2]]) and not torch.equal(healthy[1], ill[1])
 
 
+@pytest.mark.parametrize("decay", [(0.0, 0.0, 0.0), (0.5, 0.0, 2.0)])
+def test_weight_decay_is_torchs_adamw_for_each_experiment(decay):
+    lr, packed = RATES.double() / 100, start(torch.float64)
+    descend(packed, lr, 60, "adam", decay=decay)
+    for k in range(3):
+        theirs = [p[k].clone().requires_grad_() for p in start(torch.float64)]
+        adamw = torch.optim.AdamW(theirs, lr=float(lr[k]), weight_decay=decay[k])
+        for _ in range(60):
+            for p, slope in zip(theirs, slopes([p[None] for p in theirs]), strict=True):
+                p.grad = slope[0]
+            adamw.step()
+        for p, q in zip(theirs, packed, strict=True):
+            torch.testing.assert_close(q[k].detach(), p.detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_prodigys_weight_decay_is_in_the_rates_that_it_applies():
+    ends = []
+    for decay in ((), (0.0, 0.0, 0.0), (0.0, 0.1, 0.0)):
+        ends.append(start())
+        descend(ends[-1], RATES, 100, "prodigy", decay=decay)
+    for without, nothing, some in zip(*ends, strict=True):
+        assert torch.equal(without, nothing)
+        assert torch.equal(without[[0, 2]], some[[0, 2]])
+        assert (some[1].norm() < without[1].norm()).all()
+
+
+def test_adam_in_8_bits_ends_near_adam_and_remembers_a_quarter():
+    ends, sizes, lr = [], [], RATES / 100
+    for name in ("adam", "adam-8bit"):
+        ends.append(torch.cat([p.flatten(1) for p in _descended(name, lr, sizes)], 1))
+    exact, coarse = ends
+    begin = torch.cat([p.flatten(1) for p in start()], 1)
+    apart = (coarse - exact).norm(dim=1) / (exact - begin).norm(dim=1)
+    assert (apart > 0).all() and (apart < 0.25).all()  # of slopes over four decades
+    # 330 numbers are two blocks of 256, and of each a scale
+    assert sizes == [3 * 2 * 330 * 4, 3 * 2 * 2 * (256 + 4)]
+
+
+def _descended(name, lr, sizes):
+    parameters = start()
+    _, state = descend(parameters, lr, 100, name)
+    sizes.append(sum(tensor.nbytes for tensor in state.memory.values()))
+    return [p.detach() for p in parameters]
+
+
 def published_prodigy(x, gradients, lr, steps):
     """Algorithm 4 of Mishchenko & Defazio (2024) for one experiment, line by line."""
     beta1, beta2, eps = 0.9, 0.999, 1e-8
