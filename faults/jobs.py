@@ -47,8 +47,11 @@ def usual_jobs(folder: Path) -> tuple[list[Job], Path]:
     if code:
         raise RuntimeError(f"no pivot: {(start / 'log').read_text()}")
     pivot = forked(start, lambda: find_runs(step="invert")[0].id)
+    other = ["--optimizer=prodigy", "--lr=1", "--ema=0.9"]  # it remembers most
     jobs = [
-        Job("invert", partial(pti, "invert", *subject, *usual, "--steps=110", "--seed=1"), 3),
+        Job(
+            "invert", partial(pti, "invert", *subject, *usual, *other, "--steps=110", "--seed=1"), 3
+        ),
         Job("finetune", partial(pti, "finetune", f"--pivot={pivot}", *usual, "--steps=110"), 3),
         Job("sweep", partial(pti, "sweep", *_axes(pivot), *usual, "--steps=110"), 3),
         Job("world", train_world),

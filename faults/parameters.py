@@ -41,7 +41,7 @@ NO_BOOLS = ("maybe", "2", "yess")
 INTEGERS = {
     "main": ("steps", "batch-size", "rank", "vectors", "samples", "edit-seeds", "reg-every"),
     "invert": ("steps", "batch-size", "vectors", "seed", "sample-every", "probes"),
-    "finetune": ("steps", "rank", "seed", "reg-every", "reg-bank"),
+    "finetune": ("steps", "rank", "seed", "reg-every", "reg-bank", "micro-batch"),
     "sweep": ("batch-size", "vectors", "rank"),
     "evaluate": ("samples", "edit-seeds", "sampling-steps", "deciding"),
     "generate": ("count", "seed", "sampling-steps"),
@@ -53,8 +53,8 @@ INTEGERS = {
 ABOVE_ZERO = ("steps", "batch-size", "rank", "vectors", "samples", "reg-every", "count", "size")
 NUMBERS = {
     "main": ("kappa", "alpha"),
-    "invert": ("clip", "until-distance"),
-    "finetune": ("clip", "alpha", "kappa", "reg-weight"),
+    "invert": ("clip", "until-distance", "ema"),
+    "finetune": ("clip", "alpha", "kappa", "reg-weight", "weight-decay"),
     "sweep": ("until-distance",),
     "evaluate": ("guidance",),
     "generate": ("guidance",),
@@ -62,13 +62,19 @@ NUMBERS = {
 }
 CHOICES = {
     "main": ("curve", "executor"),
-    "invert": ("device", "at-distance"),
+    "invert": ("device", "at-distance", "optimizer", "norm"),
     "finetune": ("reg-latents", "reg-timesteps"),
     "sweep": ("stage", "executor", "precision"),
     "claims": ("claim",),
     "world check": ("quick",),
 }
-BOOLS = {"invert": "stop-at-leak", "register": "force", "ui": "open", "claims": "quick"}
+BOOLS = {
+    "invert": "stop-at-leak",
+    "finetune": "checkpointing",
+    "register": "force",
+    "ui": "open",
+    "claims": "quick",
+}
 
 RATES = {
     "": "E201", "abc": "E201", "0": "E201", "-0.001": "E201", "nan": "E201", "inf": "E201",
@@ -89,12 +95,13 @@ VARY = {
     "vectors:0,1": "E202", "vectors:1,1": "E202", "lr:1,2": "E218", "seed:1": "E218",
     "steps:-1": "E202", "steps:10000000": "E202", "vectors:1.5": "E218", "clip:nan": "E202",
     "clip:-1": "E202", "at_distance:never": "E218", "__init__:1": "E218", "batch-size:1": "E218",
-    "batch_size:0": "E202", ",".join(["vectors:1", *map(str, range(2, 1200))]): "E202",
+    "batch_size:0": "E202", "optimizer:sgd": "E202",
+    ",".join(["vectors:1", *map(str, range(2, 1200))]): "E202",
 }  # fmt: skip
 TUNING_VARY = {
     "rank:0": "E202", "rank:9999": "E202", "alpha:0": "E202", "kappa:nan": "E202",
     "pivot:x": "E218", "regularizer:none,lora": "E232", "regularizer:weight-ball": "E232",
-    "reg_weight:-1": "E202", "reg_latents:mine": "E202",
+    "reg_weight:-1": "E202", "reg_latents:mine": "E202", "checkpointing:no,yes": "E218",
 }  # fmt: skip
 FACTORS = (
     "species=dog", "specie=cat", "species", "=", "species=", "column=much", "column=nan",
@@ -141,7 +148,7 @@ def _number_code(option: str, value: str) -> str:
         number = float(value)
     except ValueError:
         return "E260"
-    ranged = option in ("clip", "until-distance", "guidance")
+    ranged = option in ("clip", "until-distance", "guidance", "ema", "weight-decay")
     return "E260" if ranged and number < 0 else "E202"
 
 
@@ -164,6 +171,8 @@ def _lists() -> Iterator[Case]:
     tuning = ("sweep", "--stage=finetune", "--pivot=x")
     for text, code in TUNING_VARY.items():
         yield Case((*tuning, f"--vary={text}"), code)
+    yield Case(("invert", "--ema=1"), "E202")
+    yield Case(("invert", "--norm=vocabulary", "--at-distance=project"), "E202")
     yield Case(("sweep", "--stage=finetune"), "E260")
     yield Case((*tuning[:2], "--pivot=a,b", "--vary=rank:1,2"), "E260")
     yield Case((*tuning[:2], "--pivot=a,a"), "E202")

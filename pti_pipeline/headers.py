@@ -142,7 +142,7 @@ def kohya(facts: Facts, name: str, hint: str) -> dict[str, str]:
         "ss_output_name": name,
         "ss_sd_model_name": base_name(facts.base),
         "ss_training_comment": hint,
-        "ss_optimizer": "Adam",
+        "ss_optimizer": facts.told.get("tuning.optimizer", "adam").capitalize(),
         "ss_lr_scheduler": "constant",
         "ss_v2": str(architecture == "stable-diffusion-v2"),
         **({"ss_base_model_version": version} if version else {}),

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pti_pipeline import distance
+from pti_pipeline import distance, norms
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 from pti_pipeline.weighting import row_weights
 
 FAR = 20.0
@@ -89,7 +90,7 @@ def invert(
     vectors : Tensor, shape (K, n, H), float32
         Start of each experiment, also where one goes on; updated in place.
     experiments : sequence of InvertSettings, length K
-        May differ in learning rate, clipping, seed and bound on the distance.
+        May differ in learning rate, clipping, average, seed and bound on the distance.
     state : State, optional
         Where to go on; kept up to date. At the beginning by default.
 
@@ -103,16 +104,22 @@ def invert(
 
     size = first.batch_size
 
+    spared = [base.denoiser, *base.text_encoders] if first.checkpointing else []
+
     def loss(step: int, part: slice, rows: slice) -> Losses:
         mine = vectors[part], seeds[part], size, step, rows
-        return token_losses(base, material, *mine, first)
+        with recomputed(spared):
+            return token_losses(base, material, *mine, first)
 
     bound, project = bounds(experiments, vectors), first.at_distance == "project"
     state = state or State.begin(len(seeds), vectors.device)
     state.bind([vectors])
+    usual = norms.median_norms(table, base.widths) if first.norm == "vocabulary" else None
 
     @torch.no_grad()
     def settle() -> Tensor:
+        if usual is not None:
+            vectors.copy_(norms.rescaled(vectors, usual, base.widths))
         if project:
             share = (bound / distance.delta_norm(vectors, start)).to(vectors.dtype)[:, None, None]
             vectors.copy_(torch.where(share < 1, start + share * (vectors - start), vectors))
@@ -120,8 +127,9 @@ def invert(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
+    manner = manner_of(experiments)
     before = vectors.detach().clone()
-    for record in optimise([vectors], loss, lr, steps, clip, settle, state, size):
+    for record in optimise([vectors], loss, lr, steps, clip, settle, state, size, manner):
         now = vectors.detach()
         state.path = state.path + distance.delta_norm(now, before)
         state.nominal = state.nominal + record.lr

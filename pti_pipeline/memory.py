@@ -65,7 +65,7 @@ def together(
         if not is_out_of_memory(error):
             raise
         return list(range(experiments + 1))
-    return _edges(experiments, max(1, int(USED * free_bytes(device) / max(1, two - one))))
+    return edges_of(experiments, max(1, int(USED * free_bytes(device) / max(1, two - one))))
 
 
 def in_parts(rows: int, ask: Callable[[slice], Tensor]) -> Tensor:
@@ -111,10 +111,10 @@ def halving(
                 raise
             experiments, piece = (max(b - a for a, b in pairwise(e)) for e in (edges, rows))
             if experiments > 1:
-                edges = _edges(edges[-1], experiments // 2)
+                edges = edges_of(edges[-1], experiments // 2)
                 told = f"{experiments // 2} experiments a pass"
             elif piece > 1:
-                rows = _edges(rows[-1], piece // 2)
+                rows = edges_of(rows[-1], piece // 2)
                 told = f"micro-batches of {piece // 2}"
             else:
                 raise ResourceError(
@@ -134,6 +134,13 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _edges(count: int, longest: int) -> list[int]:
+def edges_of(count: int, longest: int) -> list[int]:
+    """Edges of as few pieces as there can be of at most ``longest``, of nearly equal lengths.
+
+    Examples
+    --------
+    >>> edges_of(10, 4)
+    [0, 3, 6, 10]
+    """
     pieces = -(-count // longest)
     return [count * i // pieces for i in range(pieces + 1)]

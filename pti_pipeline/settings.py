@@ -14,9 +14,11 @@ STEPS = 1000
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Layers that a LoRA adapts: the attention's projections."""
 
-
 AT_DISTANCE = ("stop", "project")
 """What may happen at a bound on the distance."""
+OPTIMIZERS = ("adam", "adam-8bit", "prodigy")
+"""What updates the parameters; see :data:`pti_pipeline.optimizers.OPTIMIZERS`."""
+NORMS = ("free", "vocabulary")
 FORMS = ("diffusers", "embedding", "kohya", "bundle", "merged")
 """In which a character is exported."""
 KOHYAS = ("kohya", "bundle")
@@ -28,6 +30,7 @@ SEEDS = 2**32
 MOST = {
     "steps": 1_000_000,
     "batch_size": 4096,
+    "micro_batch": 4096,
     "vectors": 32,
     "rank": 4096,
     "reg_every": 1_000_000,
@@ -59,7 +62,7 @@ class TrainSettings(Objective):
     Attributes
     ----------
     lr : float
-        Adam's learning rate, constant.
+        Adam's learning rate, constant; of Prodigy a factor beside its own estimate, usually 1.
     steps : int
         Optimizer updates.
     batch_size : int
@@ -75,6 +78,14 @@ class TrainSettings(Objective):
         projection of Gouk et al. 2021).
     stop_at_leak : bool
         Stop when the twins show that a position is being learnt.
+    optimizer : str
+        One of :data:`OPTIMIZERS`.
+    ema : float
+        Decay of the moving average that is shown and kept in place of the values; 0 is none.
+    micro_batch : int
+        Rows of each batch that go through the model at once; 0 is as many as memory holds.
+    checkpointing : bool
+        Compute anew in the backward pass what the forward pass would have to hold.
     """
 
     lr: float
@@ -85,6 +96,10 @@ class TrainSettings(Objective):
     until_distance: float = 0.0
     at_distance: str = "stop"
     stop_at_leak: bool = False
+    optimizer: str = "adam"
+    ema: float = 0.0
+    micro_batch: int = 0
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,21 +107,32 @@ class TrainSettings(Objective):
         for name in ("clip", "until_distance"):
             _from_zero(name, getattr(self, name))
         _one_of("at_distance", self.at_distance, AT_DISTANCE)
-        for name in ("steps", "batch_size"):
-            _within(name, getattr(self, name), 1)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name, least in (("steps", 1), ("batch_size", 1), ("micro_batch", 0)):
+            _within(name, getattr(self, name), least)
+        if not 0 <= self.ema < 1:
+            raise UsageError("E202", f"ema is {self.ema}", "use 0, which is off, or less than 1")
         check_seed(self.seed)
 
 
 @dataclass(frozen=True)
 class InvertSettings(TrainSettings):
-    """One inversion; ``vectors`` is the number of learned vectors of the placeholder token."""
+    """One inversion, of ``vectors`` learned vectors of the placeholder token.
+
+    Their ``norm`` is ``free``, or after every update the ``vocabulary``'s median.
+    """
 
     lr: float = 0.005
     vectors: int = 1
+    norm: str = "free"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _within("vectors", self.vectors, 1)
+        _one_of("norm", self.norm, NORMS)
+        if self.norm == "vocabulary" and self.at_distance == "project":
+            what = "norm is 'vocabulary' and at_distance is 'project'"
+            raise UsageError("E202", what, "use at_distance stop: they ask for other lengths")
 
 
 @dataclass(frozen=True)
@@ -133,6 +159,8 @@ class FinetuneSettings(TrainSettings):
         Its weight by timestep: ``even``, or ``noisy``, in proportion to the timestep.
     reg_bank : int
         Answers of the base model to draw from, computed once; 0 asks the base at every step.
+    weight_decay : float
+        Decoupled weight decay of the LoRA's A and B (AdamW), in learning rates; 0 is none.
     """
 
     pivot: str = ""
@@ -146,6 +174,7 @@ class FinetuneSettings(TrainSettings):
     reg_latents: str = "base"
     reg_timesteps: str = "even"
     reg_bank: int = 256
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,7 +183,8 @@ class FinetuneSettings(TrainSettings):
         for name in ("alpha", "kappa"):
             if not (math.isfinite(value := getattr(self, name)) and value > 0):
                 raise UsageError("E202", f"{name} is {value}", "use a number above 0")
-        _from_zero("reg_weight", self.reg_weight)
+        for name in ("reg_weight", "weight_decay"):
+            _from_zero(name, getattr(self, name))
         if self.regularizer == "weight-ball" and not self.until_distance:
             raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
         _one_of("reg_latents", self.reg_latents, REG_LATENTS)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
+from pti_pipeline.errors import ModelError
+
 PATIENCE = 50
 """Steps over which the loss must beat that of predicting nothing."""
+
+MEMORY = "memory."
+"""What the names of :attr:`State.memory` begin with where all tensors are kept."""
+
+OTHERS = ("memory", "step")
+"""What of a state is no tensor."""
 
 
 @dataclass(eq=False)
@@ -19,9 +27,8 @@ class State:
 
     Attributes
     ----------
-    values, mean, variance : Tensor, shape (K, P)
-        Parameters, and the means of Adam (Kingma & Ba 2015) over their gradients and its squares;
-        empty until :meth:`bind`.
+    values : Tensor, shape (K, P)
+        Parameters; empty until :meth:`bind`.
     margins : Tensor, shape (PATIENCE, K)
         By how much each of the last losses was above that of predicting nothing.
     bound : Tensor, shape (K,)
@@ -36,13 +43,13 @@ class State:
     edges, rows : Tensor of int64, shape (passes + 1,)
         Experiments at which passes begin, and K; and rows of each one's batch at which pieces of
         them begin, and its size. Empty until the first step. Other passes would round otherwise.
+    memory : dict of str to Tensor, each of shape (K, ...)
+        What an optimizer or an average remembers from step to step; see :meth:`kept`.
     step : int
         Number of updates done.
     """
 
     values: Tensor
-    mean: Tensor
-    variance: Tensor
     margins: Tensor
     bound: Tensor
     alive: Tensor
@@ -52,6 +59,7 @@ class State:
     term: Tensor
     edges: Tensor
     rows: Tensor
+    memory: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
 
     @classmethod
@@ -62,7 +70,7 @@ class State:
         yes, zero = one.bool(), one.double() * 0
         margins = one.new_full((PATIENCE, experiments), -math.inf)
         empty = torch.empty(0, dtype=torch.int64)
-        moved = none, none, none, margins, one, yes, ~yes, zero, zero.clone(), one * 0
+        moved = none, margins, one, yes, ~yes, zero, zero.clone(), one * 0
         return cls(*moved, empty, empty.clone())
 
     @classmethod
@@ -70,11 +78,29 @@ class State:
         """Return the state of which :meth:`tensors` were kept; the next update is ``step``."""
         split = ("edges", "rows")  # what the host looks at
         found = {name: t if name in split else t.to(device) for name, t in tensors.items()}
-        return cls(**found, step=step)
+        inner = {name for name in found if name.startswith(MEMORY)}
+        memory = {name.removeprefix(MEMORY): found.pop(name) for name in sorted(inner)}
+        return cls(**found, memory=memory, step=step)
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors by name; later updates change them."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "step"}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OTHERS}
+        return own | {MEMORY + name: tensor for name, tensor in self.memory.items()}
+
+    def kept(self, name: str, begin: Callable[[], Tensor]) -> Tensor:
+        """Tensor that is remembered under a name, to be changed in place; at first ``begin()``.
+
+        Raises
+        ------
+        ModelError
+            If the training is past its first step: what follows would be another one.
+        """
+        if name not in self.memory:
+            if self.step:
+                what = f"the checkpoint of step {self.step} lacks {MEMORY}{name}"
+                raise ModelError("E428", what, "say --resume=no to train anew")
+            self.memory[name] = begin()
+        return self.memory[name]
 
     def bind(self, parameters: Sequence[Tensor]) -> None:
         """Make parameters, each of shape (K, ...), views of ``values``.
@@ -84,7 +110,6 @@ class State:
         """
         if not self.values.numel():
             self.values = torch.cat([p.detach().flatten(1) for p in parameters], 1)
-            self.mean, self.variance = (torch.zeros_like(self.values) for _ in range(2))
         offset = 0
         for p in parameters:
             window = slice(offset, offset := offset + math.prod(p.shape[1:]))

@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pti_pipeline import memory
+from pti_pipeline import averages, memory
+from pti_pipeline.optimizers import ADAM, Manner, update
 from pti_pipeline.settings import TrainSettings
 from pti_pipeline.state import PATIENCE, State
 
@@ -63,7 +64,7 @@ class Record:
     loss, term : Tensor
         Before the update: of the pictures, and of the regularizer.
     lr : Tensor
-        Learning rate applied.
+        Learning rate applied, of Prodigy times its own estimate.
     alive : Tensor of bool
         False from the update on that found an experiment diverged: it is frozen.
     going : Tensor of bool
@@ -84,39 +85,16 @@ def rates(experiments: Sequence[TrainSettings], like: Tensor) -> tuple[Tensor, T
     return like.new_tensor(lr), like.new_tensor(clip)
 
 
+def manner_of(experiments: Sequence[TrainSettings], decay: Sequence[float] = ()) -> Manner:
+    """How experiments of one pack are updated."""
+    first, ema = experiments[0], tuple(e.ema for e in experiments)
+    return Manner(first.optimizer, tuple(decay), ema, first.micro_batch)
+
+
 def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:
     """Distance at which each experiment stops or is held, infinite by default; (K,), float64."""
     limits = [e.until_distance or math.inf for e in experiments]
     return torch.tensor(limits, dtype=torch.float64, device=like.device)
-
-
-@torch.no_grad()
-def adam(
-    state: State,
-    gradients: Sequence[Tensor],
-    going: Tensor,
-    lr: Tensor,
-    clip: Tensor,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-) -> Tensor:
-    """Update the experiments of ``going`` that have a finite gradient; tell which, (K,).
-
-    Adam (Kingma & Ba 2015), each experiment with its own learning rate. ``clip`` (K,) bounds the
-    norm of each experiment's own gradient, infinity leaves it alone: a bound on the norm of all
-    would mix experiments.
-    """
-    state.step += 1
-    flat = torch.cat([g.flatten(1) for g in gradients], 1)
-    norm = flat.norm(dim=1, keepdim=True)
-    moved = going & norm[:, 0].isfinite()
-    flat = flat * (clip[:, None] / norm).clamp(max=1).nan_to_num(1.0)
-    state.mean.lerp_(flat, 1 - betas[0])
-    state.variance.mul_(betas[1]).addcmul_(flat, flat, value=1 - betas[1])
-    spread = (state.variance / (1 - betas[1] ** state.step)).sqrt_().add_(eps)
-    update = lr[:, None] / (1 - betas[0] ** state.step) * state.mean / spread
-    state.values.sub_(update.where(moved[:, None], 0))
-    return moved
 
 
 def learning(state: State, losses: Tensor, nothing: Tensor) -> Tensor:
@@ -140,6 +118,7 @@ def optimise(
     settle: Callable[[], Tensor] | None = None,
     state: State | None = None,
     rows: int = 1,
+    manner: Manner = ADAM,
 ) -> Iterator[Record]:
     """Train K experiments together, exactly as if each were alone.
 
@@ -167,6 +146,8 @@ def optimise(
         Where to begin, bound to ``parameters``; kept up to date.
     rows : int
         Size of each experiment's batch.
+    manner : Manner
+        How the parameters are updated; by Adam by default.
 
     Yields
     ------
@@ -189,20 +170,36 @@ def optimise(
         state.bind(parameters)
     clip = torch.as_tensor(clip, dtype=lr.dtype, device=lr.device).expand_as(lr)
     if not len(state.edges):
-        whole = slice(0, rows)
-        edges = memory.together(len(lr), lambda part: loss(0, part, whole), lr.device)
-        state.edges, state.rows = torch.tensor(edges), torch.tensor([0, rows])
+        pieces = memory.edges_of(rows, manner.piece or rows)
+        first = slice(*pieces[:2])
+        edges = memory.together(len(lr), lambda part: loss(0, part, first), lr.device)
+        state.edges, state.rows = torch.tensor(edges), torch.tensor(pieces)
+    averaged = any(manner.ema)
     while state.step < steps:
+        average = averages.uncover(state) if averaged else state.values
         descend = partial(_descend, parameters, loss, state.step)
         before = state.edges.tolist(), state.rows.tolist()
         *split, ((own, nothing, term), gradients) = memory.halving(*before, descend)
         state.edges, state.rows = (torch.tensor(edges) for edges in split)
         going = state.alive & learning(state, own, nothing) & ~state.stop
-        moved = adam(state, gradients, going, lr, clip)
-        if settle is not None:
-            moved = moved & settle()
+        moved, applied = update(state, gradients, going, lr, clip, manner)
+        moved = moved & _settled(state, settle, moved)
+        if averaged:
+            averages.cover(state, average, manner.ema, moved)
+            _settled(state, settle, moved & (lr.new_tensor(manner.ema) > 0))
         state.alive = state.alive & (moved | state.stop)
-        yield Record(state.step, own, term, lr, state.alive, moved)
+        yield Record(state.step, own, term, applied, state.alive, moved)
+
+
+@torch.no_grad()
+def _settled(state: State, settle: Callable[[], Tensor] | None, moved: Tensor) -> Tensor:
+    """Settle the experiments that moved, the others keep every bit; tell which are sound, (K,)."""
+    if settle is None:
+        return torch.ones_like(moved)
+    before = state.values.clone()
+    sound = settle()
+    state.values.copy_(state.values.where(moved[:, None], before))
+    return sound
 
 
 def _descend(

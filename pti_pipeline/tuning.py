@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from pti_pipeline import distance, lora
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recomputing import Around, recomputed
 from pti_pipeline.holding import Rows, beside, gather
 from pti_pipeline.inversion import Moment
 from pti_pipeline.losses import denoising_loss
@@ -17,7 +19,7 @@ from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 from pti_pipeline.weighting import row_weights
 
 
@@ -57,8 +59,8 @@ def finetune(
     pivots : sequence of Pivot, length K
         Frozen: prompts are encoded once for each. Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
-        May differ in learning rate, clipping, seed, weight of the regularizer and bound on the
-        distance.
+        May differ in learning rate, clipping, weight decay, average, seed, weight of the
+        regularizer and bound on the distance.
     regularizations : sequence of Regularization, length K, optional
         What a regularizer adds to each; nothing by default.
     state : State, optional
@@ -81,6 +83,11 @@ def finetune(
     if not weight.any():
         draws = []  # no weight is no term, and no rows that cost
 
+    spared = [base.denoiser] if first.checkpointing else []
+
+    def around(part: slice) -> Around:
+        return nullcontext(), lora.only(adapter, part)  # the rows are of the same ones again
+
     def loss(step: int, part: slice, some: slice) -> Losses:
         k, held = len(seeds[part]), draws and step % first.reg_every == 0
         drawn = seeds[part], size, base.timesteps, step, some
@@ -93,7 +100,7 @@ def finetune(
         rows = Rows(noisy, times, condition, target, weights, batch.area)
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
-        with lora.only(adapter, part):
+        with lora.only(adapter, part), recomputed(spared, lambda: around(part)):
             answers = base.predict(rows.noisy, rows.timesteps, rows.states)
         losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
         losses = losses.unflatten(0, (k, -1))
@@ -121,13 +128,14 @@ def finetune(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
+    manner = manner_of(experiments, [e.weight_decay for e in experiments])
     numbers = sum(p[0].numel() for p in adapter.parameters)
     before = lora.effective(adapter)
-    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size):
+    for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size, manner):
         now = lora.effective(adapter)
         state.path = state.path + distance.lora_step_norm(now, before, scale)
         travelled, before = distance.lora_delta_norm(now, scale), now
-        state.nominal = state.nominal + lr
+        state.nominal = state.nominal + record.lr
         if not project:
             state.stop |= travelled >= bound
         travels = travelled, state.path, state.nominal

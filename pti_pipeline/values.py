@@ -84,7 +84,8 @@ def parse_vary(text: str, kind: type[Settings]) -> tuple[str, tuple[float, ...]]
     if not text:
         return "", ()
     name, _, values = text.partition(":")
-    fixed = ("lr", "seed", "pivot", "at_distance", "stop_at_leak", "timestep_range", "templates")
+    words = ("pivot", "at_distance", "timestep_range", "templates")
+    fixed = ("lr", "seed", "stop_at_leak", "checkpointing", *words)
     known = [f.name for f in fields(kind) if f.name not in fixed]
     if name not in known or not values:
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.objective import objective, objective_settings
+from pti_pipeline.cli.optimizing import decaying, keeping_norm, optimizer_settings, optimizing
 from pti_pipeline.cli.options import (
     SEED,
     base_settings,
@@ -42,8 +43,10 @@ from pti_pipeline.values import (
 @training
 @objective
 @stopping
+@optimizing
 @watching
 @option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
+@keeping_norm
 @option("seed", 0, "Of every draw.", type=SEED)
 @place
 @resuming
@@ -55,7 +58,8 @@ def invert(**o: Any) -> None:
     distance from the initializer token at every step.
     """
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    settings = InvertSettings(**_training(o), lr=lr, seed=o["seed"], vectors=o["vectors"])
+    own = {key: o[key] for key in ("seed", "vectors", "norm")}
+    settings = InvertSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.attempts import Within
     from pti_pipeline.steps.invert import run_inversions
     from pti_pipeline.steps.prepared import prepare_inversion
@@ -78,9 +82,11 @@ def invert(**o: Any) -> None:
 @training
 @objective
 @stopping
+@optimizing
 @watching
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@decaying
 @regularizing
 @option("seed", 0, "Of every draw.", type=SEED)
 @place
@@ -89,7 +95,9 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    own = {key: o[key] for key in ("pivot", "rank", "alpha", "seed")} | regularizer_settings(o)
+    own = {
+        key: o[key] for key in ("pivot", "rank", "alpha", "weight_decay", "seed")
+    } | regularizer_settings(o)
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.attempts import Within
     from pti_pipeline.steps.finetune import run_finetunings
@@ -114,10 +122,13 @@ def finetune(**o: Any) -> None:
 @training
 @objective
 @stopping
+@optimizing
 @watching
 @option("vectors", 1, "Learned vectors of the token; for stage invert.", type=whole("vectors", 1))
+@keeping_norm
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@decaying
 @regularizing
 @executing
 @place
@@ -132,14 +143,14 @@ def sweep(**o: Any) -> None:
     shared = {**_training(o), "lr": 0.001}
     if o["stage"] == "invert":
         pivots: tuple[str, ...] = ()
-        common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"])
+        common: TrainSettings = InvertSettings(**shared, vectors=o["vectors"], norm=o["norm"])
         subject = {key: o[key] for key in ("token", "initializer")}
         subject["images"] = str(find_folder(o["images"]))
     else:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
         pivots = parse_pivots(o["pivot"])
-        own = {"rank": o["rank"], "alpha": o["alpha"], **regularizer_settings(o)}
+        own = {key: o[key] for key in ("rank", "alpha", "weight_decay")} | regularizer_settings(o)
         common = FinetuneSettings(**shared, pivot=pivots[0], **own)
         subject = {"images": ""}
     lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])
@@ -160,7 +171,7 @@ def sweep(**o: Any) -> None:
 
 def _training(o: dict[str, Any]) -> dict[str, Any]:
     names = ("steps", "batch_size", "clip", "until_distance", "at_distance", "stop_at_leak")
-    return {key: o[key] for key in names} | objective_settings(o)
+    return {key: o[key] for key in names} | objective_settings(o) | optimizer_settings(o)
 
 
 def _one(rates: tuple[float, ...]) -> tuple[float, ...]:

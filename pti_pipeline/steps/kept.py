@@ -13,7 +13,7 @@ from pti_pipeline.steps.packing import find_bundle
 from pti_pipeline.tracking.find import Found, get_run
 from pti_pipeline.tracking.read import span
 
-SETTINGS = ("lr", "steps", "seed", "batch_size", "regularizer")
+SETTINGS = ("lr", "steps", "seed", "batch_size", "optimizer", "regularizer")
 """What exported files tell of a training, beside its distances."""
 
 DISTANCES = ("lr_x_steps", "delta_norm", "path", "relative", "angle", "function")

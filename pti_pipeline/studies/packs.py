@@ -22,7 +22,10 @@ from pti_pipeline.steps.finetune import run_finetunings
 from pti_pipeline.steps.invert import run_inversions
 from pti_pipeline.steps.prepared import prepare_finetuning, prepare_inversion
 
-OWN = ("lr", "seed", "steps", "clip", "pivot", "reg_weight", "until_distance", "stop_at_leak")
+OWN = (
+    *("lr", "seed", "steps", "clip", "weight_decay", "ema", "pivot", "reg_weight"),
+    *("until_distance", "stop_at_leak"),
+)
 """Settings that may differ inside a pack."""
 
 Experiments = Sequence[TrainSettings]

@@ -144,6 +144,8 @@ def _axes(experiments: Sequence[TrainSettings], varied: str) -> dict[str, object
         "batch_size": first.batch_size,
         **{name: v for name, v in objective_of(first).items() if name != varied},
     }
+    if varied != "optimizer":
+        axes["optimizer"] = first.optimizer
     if isinstance(first, FinetuneSettings):
         axes["pivot"] = ",".join(
             dict.fromkeys(cast("FinetuneSettings", e).pivot for e in experiments)

@@ -11,6 +11,7 @@ from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettin
 WHOLE = [
     (InvertSettings, "steps", 1, 1_000_000),
     (InvertSettings, "batch_size", 1, 4096),
+    (InvertSettings, "micro_batch", 0, 4096),
     (InvertSettings, "vectors", 1, 32),
     (InvertSettings, "seed", 0, 2**32 - 1),
     (FinetuneSettings, "rank", 1, 4096),
@@ -48,7 +49,7 @@ def test_numbers_above_zero(name):
     assert getattr(FinetuneSettings(**{name: 0.1}), name) == 0.1
 
 
-@pytest.mark.parametrize("name", ["clip", "until_distance", "reg_weight"])
+@pytest.mark.parametrize("name", ["clip", "until_distance", "reg_weight", "weight_decay"])
 def test_numbers_from_zero(name):
     for value in (-0.1, math.nan, math.inf):
         with refused(f"{name} is {value}. Hint: use a number from 0, which is off") as caught:
@@ -69,6 +70,7 @@ def test_learning_rates():
     ("name", "known"),
     [
         ("at_distance", ["stop", "project"]),
+        ("optimizer", ["adam", "adam-8bit", "prodigy"]),
         ("reg_latents", ["base", "training"]),
         ("reg_timesteps", ["even", "noisy"]),
     ],
@@ -80,6 +82,24 @@ def test_words(name, known):
     with refused(re.escape(told) + r"\.$") as caught:
         FinetuneSettings(**{name: "other"})
     assert caught.value.code == "E202"
+
+
+def test_a_learned_vectors_norm():
+    for word in ("free", "vocabulary"):
+        assert InvertSettings(norm=word).norm == word
+    with refused("norm is 'long'. Hint: use one of free, vocabulary"):
+        InvertSettings(norm="long")
+    with refused("norm is 'vocabulary' and at_distance is 'project'. Hint: use at_distance stop"):
+        InvertSettings(norm="vocabulary", at_distance="project")
+
+
+def test_an_average():
+    for value in (0, 0.99):
+        assert FinetuneSettings(ema=value).ema == value
+    for value in (-0.1, 1, math.nan, math.inf):
+        with refused(f"ema is {value}. Hint: use 0, which is off, or less than 1") as caught:
+            FinetuneSettings(ema=value)
+        assert caught.value.code == "E202"
 
 
 def test_guidance():

@@ -69,7 +69,7 @@ def test_bad_learning_rates_are_named(text):
         (parse_weights, "1,nan", "[E253]: '1,nan' are no weights."),
         (parse_weights, "1,", "[E253]: '1,' are no weights."),
         (parse_varied, "rank", "[E218]: 'rank' varies nothing that this stage has. Hint: write"),
-        (parse_varied, "x:1", " steps, batch_size, clip, until_distance, rank, alpha,"),
+        (parse_varied, "x:1", "one of steps, batch_size, clip, until_distance, "),
         (parse_varied, "rank:4,x", "[E218]: '4,x' are no values of rank. Hint: write numbers"),
         (parse_varied, "rank:4:8", "[E218]: '4:8' are no values of rank."),
         (parse_varied, "rank:4,4", "[E202]: rank 4 is there twice."),
@@ -85,7 +85,10 @@ def test_what_is_wrong_is_told(parse, text, told):
 
 @pytest.mark.parametrize(
     "text",
-    ["at_distance:stop,project", "stop_at_leak:0,1", "pivot:a,b", "lr:0.1,0.2", "seed:1,2"],
+    [
+        *("at_distance:stop,project", "stop_at_leak:0,1", "checkpointing:0,1"),
+        *("pivot:a,b", "lr:0.1,0.2", "seed:1,2"),
+    ],
 )
 def test_settings_that_have_their_own_option_or_are_no_numbers_are_not_varied(text):
     with pytest.raises(UsageError, match="varies nothing"):

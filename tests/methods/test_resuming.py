@@ -56,6 +56,45 @@ def test_an_inversion_goes_on(base, material):
     check(training)
 
 
+UPDATES = [
+    {"optimizer": "prodigy", "lr": 1.0, "ema": 0.9},
+    {"optimizer": "adam-8bit", "micro_batch": 1},
+    {"ema": 0.5, "checkpointing": True},
+]
+"""Ways to update parameters, in which there is more to be remembered."""
+
+
+@pytest.mark.parametrize("options", UPDATES)
+def test_an_inversion_that_is_updated_otherwise_goes_on(base, material, options):
+    usual = {"lr": 0.05, "steps": STEPS, "batch_size": 2, **options}
+    runs = [InvertSettings(**usual, norm="vocabulary"), InvertSettings(**usual, norm="vocabulary")]
+    start = base.initializer_row("cat").expand(2, 1, -1)
+
+    def training(state):
+        state = state or State.begin(2)
+        return invert(base, material, start.clone(), runs, state), state
+
+    check(training)
+
+
+@pytest.mark.parametrize("options", UPDATES)
+def test_a_tuning_that_is_updated_otherwise_goes_on(base, material, options):
+    usual = {"lr": 0.05, "steps": STEPS, "batch_size": 2, **options}
+    runs = [FinetuneSettings(**usual, weight_decay=wd) for wd in (0.0, 0.3)]
+    start = base.initializer_row("cat")[None]
+    pivot, adapters = Pivot("<c>", "cat", start + 0.1, start), []
+
+    def training(state):
+        if adapters:
+            lora.detach(adapters.pop())
+        adapters.append(lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 0]))
+        state = state or State.begin(2)
+        return finetune(base, adapters[0], material, [pivot] * 2, runs, state=state), state
+
+    check(training)
+    lora.detach(adapters.pop())
+
+
 def fits_only(rows, base, monkeypatch):
     """Let the model run out of memory with more than some rows."""
     predict = base.predict

@@ -9,10 +9,11 @@ from pti_pipeline.batches import Material, draw_batch, prepare
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import ResourceError
 from pti_pipeline.inversion import invert
+from pti_pipeline.optimizers import Manner, update
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, adam, optimise
+from pti_pipeline.training import Losses, optimise
 from pti_pipeline.tuning import finetune
 
 EVERYONE = torch.tensor([True, True])
@@ -28,7 +29,7 @@ def test_flat_adam_is_torchs_adam():
     torchs = [torch.optim.Adam(p, lr=float(r)) for p, r in zip(theirs, lr, strict=True)]
     for _ in range(20):
         gradients = torch.autograd.grad(sum((p**4).sum() for p in ours), ours)
-        adam(state, gradients, EVERYONE, lr, free)
+        update(state, gradients, EVERYONE, lr, free, Manner())
         for torchs_adam, parameters in zip(torchs, theirs, strict=True):
             torchs_adam.zero_grad()
             sum((p**4).sum() for p in parameters).backward()
@@ -48,7 +49,7 @@ def test_clipping_is_torchs_for_each_experiment_apart():
     torchs = [torch.optim.Adam(p, lr=0.1) for p in theirs]
     for _ in range(20):
         gradients = torch.autograd.grad(sum((p**4).sum() for p in ours), ours)
-        adam(state, gradients, EVERYONE, lr, clip)
+        update(state, gradients, EVERYONE, lr, clip, Manner())
         for torchs_adam, parameters, most in zip(torchs, theirs, clip, strict=True):
             torchs_adam.zero_grad()
             sum((p**4).sum() for p in parameters).backward()

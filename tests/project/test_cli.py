@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pti_pipeline.cli import main
+from pti_pipeline.tracking.find import find_runs
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "peft", "numpy", "skimage", "matplotlib")
 
@@ -131,6 +132,22 @@ def test_mistakes_are_told_in_one_line_and_leave_no_run(
     filled = [w.replace("{empty}", str(empty)).replace("{broken}", str(broken)) for w in words]
     one_line(invoke(*filled), code, exit_code)
     assert no_runs(store)
+
+
+def test_ways_to_update_reach_the_trainings(store, tiny_folder, pictures):
+    usual = [f"--base={tiny_folder}", "--device=cpu", "--steps=3", "--batch-size=2", "--probes=0"]
+    usual += ["--optimizer=adam-8bit", "--ema=0.5", "--micro-batch=1", "--checkpointing=yes"]
+    subject = [f"--images={pictures}", "--token=<c>", "--initializer=cat"]
+    done = invoke("invert", *usual, *subject, "--norm=vocabulary")
+    assert done.exit_code == 0, done.output
+    (inversion,) = find_runs(step="invert")
+    done = invoke("finetune", *usual, f"--pivot={inversion.id}", "--weight-decay=0.1")
+    assert done.exit_code == 0, done.output
+    (tuning,) = find_runs(step="finetune")
+    told = {"optimizer": "adam-8bit", "ema": "0.5", "micro_batch": "1", "checkpointing": "True"}
+    assert told.items() <= inversion.params.items() and told.items() <= tuning.params.items()
+    assert inversion.params["norm"] == "vocabulary" and tuning.params["weight_decay"] == "0.1"
+    assert inversion.tags["pti.micro_batch"] == tuning.tags["pti.micro_batch"] == "1"
 
 
 @pytest.mark.parametrize(

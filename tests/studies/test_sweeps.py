@@ -97,6 +97,29 @@ def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
     assert get_run(run).params["vary"] == "vectors:1,2"
 
 
+def test_optimizers_are_arms_of_a_sweep(whole, monkeypatch):
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    vary = parse_vary("optimizer:adam,prodigy", InvertSettings)
+    runs = experiments((1.0,), (0,), vary, whole.experiments[0])
+    run = sweep(replace(whole, experiments=tuple(runs), varied="optimizer"), Executor())
+    found = {m.params["optimizer"]: m for m in members(get_run(run))}
+    names = {name: m.name for name, m in found.items()}
+    assert names == {o: f"invert lr=1 seed=0 optimizer={o}" for o in ("adam", "prodigy")}
+    assert found["adam"].metrics["train/lr"] == 1
+    assert 1e-6 <= found["prodigy"].metrics["train/lr"] < 0.1
+    for m in found.values():
+        assert m.metrics["distance/lr_x_steps"] <= 3.0001 * m.metrics["train/lr"]
+    assert get_run(run).params["vary"] == "optimizer:adam,prodigy"
+    assert "optimizer" not in get_run(run).params
+
+
+def test_decays_share_a_pack_and_what_shapes_a_pass_does_not():
+    many = [FinetuneSettings(weight_decay=w, ema=e) for w in (0.0, 0.1) for e in (0.0, 0.9)]
+    assert len(split(many, 1)) == 1
+    for options in ({"optimizer": "prodigy"}, {"micro_batch": 1}, {"checkpointing": True}):
+        assert len(split([FinetuneSettings(), FinetuneSettings(**options)], 1)) == 2
+
+
 def tuned_around(pivots, whole, **options):
     runs = tuple(FinetuneSettings(pivot=p, lr=0.01, steps=3, batch_size=2) for p in pivots)
     subject = {"images": ""}
