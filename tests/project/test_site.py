@@ -1,8 +1,6 @@
 """The documentation as a site: every page, every option, at every width, and nothing fetched."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,19 +65,6 @@ class Fetched(HTMLParser):
             tag == "link" and named.get("rel") != "canonical"
         ):
             self.found.append(named.get("src") or named.get("href") or "")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site, built as `make docs` builds it."""
-    pytest.importorskip("sphinx", reason="no Sphinx: make docs installs it")
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
-    done = subprocess.run(
-        [*command, "-c", "docs", ".", folder], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.mark.slow
