@@ -2,6 +2,7 @@
 # make ui     its runs in the MLflow UI, arranged for comparison
 # make test   everything that must hold
 # make faults what killed processes, wrong input and attacks cost, counted against goals; minutes
+# make docs   the documentation as a site: build/docs/index.html
 # make bench  how much faster packs are, with a table; ten minutes
 # make lock   requirements.lock anew, from the pins of conda.yaml
 # make audit  are there known vulnerabilities in what the lock pins?
@@ -12,7 +13,7 @@ BIN := .venv/bin
 DEMO := -P steps=300 -P seeds=0 -P samples=128 -P edit_seeds=2 -P sample_every=150 -P probes=8 \
 	-P reg_every=4
 
-.PHONY: help setup demo ui test test-all faults faults-long bench lock audit sbom world clean
+.PHONY: help setup demo ui docs test test-all faults faults-long bench lock audit sbom world clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -33,6 +34,15 @@ demo: setup
 
 ui: setup
 	$(BIN)/pti ui
+
+# Every warning is an error; the pages of options and modules are made anew each time.
+docs: .venv/docs-ready
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -c docs . build/docs
+	@echo "build/docs/index.html"
+
+.venv/docs-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
 
 test: setup
 	@echo "== Style and types =="

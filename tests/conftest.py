@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built_site import site  # noqa: F401
 from mlflow_server import server, server_port  # noqa: F401
 from registry_store import mei, registry_store, world  # noqa: F401
 from stores import keep_in

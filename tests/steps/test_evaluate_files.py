@@ -2,6 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
+from documented import untold
 from mlflow import MlflowClient
 from stores import store_in
 
@@ -56,6 +57,14 @@ def same(found, run):
     for name, value in run.metrics.items():
         if name.startswith(GROUPS) or name in ("distance/delta_norm", "distance/relative"):
             assert found.metrics[name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+
+
+@pytest.mark.slow
+def test_the_reference_tells_all_that_is_logged_of_another_base(made):
+    pivot, tuned, *_ = made
+    keys = {*pivot.metrics, *tuned.metrics}
+    assert {"reconstruction/dino_relative", "editability/clip_t_margin"} <= keys
+    assert untold(keys) == set()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
+from documented import untold
 from mlflow import MlflowClient
 from PIL import Image
 from safetensors import safe_open
@@ -84,6 +85,13 @@ def test_the_closing_table_tells_what_was_chosen(study):
     for word in ("learning rate", "distance", "appearance", "models:/mochi@champion", "version 1"):
         assert word in output
     assert output.splitlines()[-1].startswith("Compare:  ") and output.endswith(" ui\n")
+
+
+def test_the_reference_tells_all_that_its_runs_log(study):
+    runs = find_runs()
+    assert {run.tags["pti.step"] for run in runs} >= {"main", "sweep", "evaluate", "select"}
+    assert untold(key for run in runs for key in run.metrics) == set()
+    assert untold(tag for run in runs for tag in run.tags if tag.startswith("pti.")) == set()
 
 
 def test_the_study_ends_with_its_report(study):

@@ -1,0 +1,1 @@
+"""What the site makes of the code: its contents, commands and modules."""
