@@ -100,13 +100,13 @@ def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
 def test_optimizers_are_arms_of_a_sweep(whole, monkeypatch):
     monkeypatch.setattr(sweeps, "workers", lambda: 1)
     vary = parse_vary("optimizer:adam,prodigy", InvertSettings)
-    runs = experiments((1.0,), (0,), vary, whole.experiments[0])
+    runs = experiments((0.01,), (0,), vary, whole.experiments[0])
     run = sweep(replace(whole, experiments=tuple(runs), varied="optimizer"), Executor())
     found = {m.params["optimizer"]: m for m in members(get_run(run))}
     names = {name: m.name for name, m in found.items()}
-    assert names == {o: f"invert lr=1 seed=0 optimizer={o}" for o in ("adam", "prodigy")}
-    assert found["adam"].metrics["train/lr"] == 1
-    assert 1e-6 <= found["prodigy"].metrics["train/lr"] < 0.1
+    assert names == {o: f"invert lr=0.01 seed=0 optimizer={o}" for o in ("adam", "prodigy")}
+    assert found["adam"].metrics["train/lr"] == pytest.approx(0.01)
+    assert 0.99e-8 <= found["prodigy"].metrics["train/lr"] < 1e-3
     for m in found.values():
         assert m.metrics["distance/lr_x_steps"] <= 3.0001 * m.metrics["train/lr"]
     assert get_run(run).params["vary"] == "optimizer:adam,prodigy"
