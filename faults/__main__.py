@@ -58,7 +58,7 @@ def measured(part: str, form: str) -> dict[str, Any]:
         )
         if done.returncode:
             raise click.ClickException(f"{part} could not be measured:\n{done.stderr[-4000:]}")
-        known = results.read()[part][form]
+        known = results.read()[part][form] | {"told": done.stderr[-4000:]}
     return known
 
 
@@ -71,6 +71,8 @@ def show(part: str, known: dict[str, Any], long: bool) -> int:
         missed += not met
         verdict = "" if met else "   MISSED"
         click.echo(f"  {name:<20} {numbers[name]:>10g}   {goal.shown(long)}{verdict}")
+    if missed:
+        click.echo(known.get("told", ""), err=True)
     return missed
 
 

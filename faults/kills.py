@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ def measure(long: bool) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         jobs, start = usual_jobs(Path(folder))
         found = list(kills(jobs, start, Path(folder), POINTS[long]))
+    for outcome in found:
+        if outcome.differences or outcome.corrupt or outcome.duplicates or outcome.left:
+            print(outcome, file=sys.stderr)
     hit = [outcome for outcome in found if outcome.killed]
     return {
         "kill_points": len(hit),

@@ -29,6 +29,7 @@ from pti_pipeline.tracking.earlier import (
     unfinished,
 )
 from pti_pipeline.tracking.find import Found, get_run
+from pti_pipeline.tracking.lost import end_lost
 from pti_pipeline.tracking.store import local_folder, store_uri
 
 AUTO, NO = "auto", "no"
@@ -153,6 +154,8 @@ def attempt(facts: Sequence[Facts], resume: str = AUTO, within: Within = ALONE) 
         runs = (_given(resume, given[0]),)
     found = Attempt(given, runs, _kept(runs), within)
     if found.finished:
+        end_lost([run for run in runs if run])  # their process may have died right after their ends
+        tidy()
         found.release()
     elif runs[0]:
         step = f" at step {found.step}" if found.kept else ""

@@ -31,7 +31,8 @@ def started(monkeypatch):
     def run(words, **_):
         parts.append(words[-1] if words[-1] != "--long" else words[-2])
         done = CliRunner().invoke(faults.main, words[words.index("faults") + 1 :])
-        return subprocess.CompletedProcess(words, done.exit_code, "", str(done.exception))
+        told = f"what was wrong {done.exception}"
+        return subprocess.CompletedProcess(words, done.exit_code, "", told)
 
     monkeypatch.setattr(faults.subprocess, "run", run)
     return parts
@@ -46,7 +47,7 @@ def test_a_part_is_written_with_where_and_when(path, started, monkeypatch, words
     measuring(monkeypatch, GOOD)
     path.write_text(json.dumps({"kills": {"short": {"numbers": {}}}}))
     done = CliRunner().invoke(faults.main, ["--part=growth", *words])
-    assert done.exit_code == 0 and "MISSED" not in done.output
+    assert done.exit_code == 0 and "MISSED" not in done.output and not done.stderr
     written = json.loads(path.read_text())
     assert written["kills"] == {"short": {"numbers": {}}}
     row = written["growth"][form]
@@ -59,8 +60,8 @@ def test_a_part_is_written_with_where_and_when(path, started, monkeypatch, words
 def test_a_missed_goal_is_shown_and_ends_with_1(path, started, monkeypatch):
     measuring(monkeypatch, BAD)
     done = CliRunner().invoke(faults.main, ["--part=growth"])
-    assert done.exit_code == 1
-    lines = {line.split()[0]: line for line in done.output.splitlines()}
+    assert done.exit_code == 1 and "what was wrong" in done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert [name for name, line in lines.items() if line.endswith("MISSED")] == [
         "memory_growth_mb",
         "open_files",

@@ -351,3 +351,14 @@ def test_what_nobody_needs_is_tidied_away(ready, monkeypatch):
         checkpoint.save(place(name), 0, {}, {})
     tidy()
     assert [path.name for path in place("x").parent.iterdir()] == [killed.id]
+
+
+def test_a_part_whose_process_died_right_after_its_end_leaves_nothing(ready, monkeypatch):
+    part = {"settings": replace(SETTINGS, steps=2), "within": Within(study="0" * 32)}
+    with monkeypatch.context() as patch:
+        patch.setattr("pti_pipeline.tracking.outbox._remove", lambda folder: None)
+        patch.setattr("pti_pipeline.steps.invert.forget", lambda runs: None)
+        done = invert(ready, **part)
+    assert place(done).exists() and left_ones(outbox_root(store_uri())) == [done]
+    assert invert(ready, **part) == done  # it is not trained again
+    assert not place(done).exists() and not left_ones(outbox_root(store_uri()))
