@@ -69,7 +69,7 @@ def test_bad_learning_rates_are_named(text):
         (parse_weights, "1,nan", "[E253]: '1,nan' are no weights."),
         (parse_weights, "1,", "[E253]: '1,' are no weights."),
         (parse_varied, "rank", "[E218]: 'rank' varies nothing that this stage has. Hint: write"),
-        (parse_varied, "x:1", "one of steps, batch_size, clip, until_distance, "),
+        (parse_varied, "x:1", "steps, batch_size, clip, until_distance, "),
         (parse_varied, "rank:4,x", "[E218]: '4,x' are no values of rank. Hint: write numbers"),
         (parse_varied, "rank:4:8", "[E218]: '4:8' are no values of rank."),
         (parse_varied, "rank:4,4", "[E202]: rank 4 is there twice."),
