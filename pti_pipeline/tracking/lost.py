@@ -64,10 +64,10 @@ def sync() -> Synced:
             box = take(root, run_id)
             done += _clear(client, box) if box else Synced(used=1)
     gone = [run for run in open_ones() if silent(run) and run.id not in left_ones(root)]
-    return done + Synced(ended=tuple(_end_lost(gone)))
+    return done + Synced(ended=tuple(end_lost(gone)))
 
 
-def _end_lost(runs: Iterable[Found]) -> list[str]:
+def end_lost(runs: Iterable[Found]) -> list[str]:
     """End as FAILED those runs that still count as running though their process died; names."""
     client, root, ended = connect(), outbox_root(store_uri()), list[str]()
     with answering():
