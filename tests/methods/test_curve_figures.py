@@ -29,7 +29,7 @@ def drawn(points, choice, **options):
 
 
 def lines(axes, color, marked):
-    found = [line for line in axes.lines if to_hex(line.get_color()).upper() == color]
+    found = [line for line in axes.lines if to_hex(line.get_color()) == color]
     return [line for line in found if (line.get_marker() != "None") == marked]
 
 
