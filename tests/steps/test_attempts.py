@@ -357,7 +357,7 @@ def test_a_part_whose_process_died_right_after_its_end_leaves_nothing(ready, mon
     part = {"settings": replace(SETTINGS, steps=2), "within": Within(study="0" * 32)}
     with monkeypatch.context() as patch:
         patch.setattr("pti_pipeline.tracking.outbox._remove", lambda folder: None)
-        patch.setattr("pti_pipeline.steps.invert.forget", lambda runs: None)
+        patch.setattr("pti_pipeline.steps.under_way.forget", lambda runs: None)
         done = invert(ready, **part)
     assert place(done).exists() and left_ones(outbox_root(store_uri())) == [done]
     assert invert(ready, **part) == done  # it is not trained again
