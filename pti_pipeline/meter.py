@@ -40,7 +40,7 @@ class Meter:
         Samples of each edit prompt.
     how : SampleSettings
         How samples are drawn.
-    clip, dino : str
+    clip_model, dino_model : str
         Folders or hub ids of models that compare pictures; none by default.
     """
 
@@ -50,8 +50,8 @@ class Meter:
     samples: int
     edit_seeds: int
     how: SampleSettings
-    clip: str = ""
-    dino: str = ""
+    clip_model: str = ""
+    dino_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def equipment(meter: Meter) -> Equipment:
     """Load the base, the pictures and what reads them; once a process."""
     base = load(meter.where.base, meter.where.device, meter.where.precision)
     subject = load_subject(meter.images, base.resolution)
-    readers = load_readers(base, meter.word, meter.clip, meter.dino)
+    readers = load_readers(base, meter.word, meter.clip_model, meter.dino_model)
     return Equipment(base, subject, readers, *read_subject(readers, subject))
 
 

@@ -187,6 +187,19 @@ def watching(command: Command) -> Command:
     )
 
 
+def comparing(command: Command) -> Command:
+    """Add the options that name who compares pictures, of bases other than the world."""
+    return wrapped(
+        command,
+        option("dino-model", "", "DINO model that compares pictures: a folder or a hub id."),
+        option(
+            "clip-model",
+            "",
+            "CLIP model that compares pictures and prompts: a folder or a hub id.",
+        ),
+    )
+
+
 def sampling(command: Command) -> Command:
     """Add the options of every step that draws pictures."""
     return wrapped(

@@ -20,7 +20,14 @@ from pti_pipeline.steps.gate import find_candidate, refusal
 from pti_pipeline.steps.prepared import Inversion, facts
 from pti_pipeline.steps.report import report
 from pti_pipeline.steps.resuming import begin, forget
-from pti_pipeline.studies.plan import Plan, check, cost, light_options, regularized_options
+from pti_pipeline.studies.plan import (
+    Plan,
+    check,
+    cost,
+    light_options,
+    regularized_options,
+    unmeasured,
+)
 from pti_pipeline.studies.processes import run_command
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
@@ -60,7 +67,7 @@ def main(plan: Plan, resume: str = AUTO) -> str:
     clock = time.monotonic()
     ready = check(plan)
     found = attempt([_facts(plan, ready)], resume)
-    print(cost(plan, ready), flush=True)
+    print("\n".join(filter(None, (cost(plan, ready), unmeasured(plan)))), flush=True)
     tags = {"pti.step": "main", **found.tags[0]}
     with open_run(f"study {plan.token}", asdict(plan), tags, earlier=found.earlier[0]) as run:
         begin(found, [run])
@@ -126,8 +133,9 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
     }
     _step("sweep", study, {"stage": stage, **place, **training, **own})
     sweep = _swept(study, stage, own)
-    samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
-    _step("evaluate", study, {"run": sweep.id, **place, **samples})
+    names = ("samples", "edit_seeds", "clip_model", "dino_model")
+    measuring = {name: getattr(plan, name) for name in names}
+    _step("evaluate", study, {"run": sweep.id, **place, **measuring})
     if "pti.choice" not in sweep.tags:
         _step("select", study, {"run": sweep.id})
     sweep = get_run(sweep.id)
@@ -204,6 +212,7 @@ def _table(stages: dict[str, Stage], registered: Found, seconds: float) -> str:
         "bank gain": "reconstruction/bank_gain",
         "appearance": "reconstruction/appearance",
         "obedience": "editability/obedience",
+        "editability": "editability/relative",
         "leak AUC": "leak/class_auc",
     }
     rows = [["", *chosen]]

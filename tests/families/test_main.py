@@ -22,7 +22,7 @@ STUDY = (
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])
 def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
-    family, pictures, tmp_path, monkeypatch
+    family, pictures, clip_folder, tmp_path, monkeypatch
 ):
     folder = build_families(tmp_path)[family]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -34,14 +34,20 @@ def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    told = pti(*STUDY.split(), f"--base={folder}", f"--images={pictures}")
+    words = [*STUDY.split(), f"--base={folder}", f"--images={pictures}"]
+    told = pti(*words, *([f"--clip-model={clip_folder}"] if family == "sdxl" else []))
     assert "models:/c@champion" in told
+    assert ("Editability will not be measured" in told) == (family == "sd3")
+    trained = find_runs(step="invert") + find_runs(step="finetune")
+    drawn = [run for run in trained if "pti.unsampled" not in run.tags]
+    assert {"editability/relative" in run.metrics for run in drawn} == {family == "sdxl"}
+    (row,) = [line for line in told.splitlines() if line.startswith("| editability ")]
+    assert ("-" in row.replace(" ", "").split("|")) == (family == "sd3")
     assert {
         run.status for step in ("invert", "finetune", "main") for run in find_runs(step=step)
     } == {"FINISHED"}
     pti("generate", "--model=models:/c@champion", "--prompt=a photo of <c>", "--output=drawn")
-    picture = min((tmp_path / "drawn").glob("*.png"))
-    assert Image.open(picture).size == (16, 16)
+    assert Image.open(tmp_path / "drawn" / "seed-0.png").size == (16, 16)
     pti("export", "--model=models:/c@champion", "--form=diffusers,embedding,merged")
     with safe_open(tmp_path / "exported" / "c.safetensors", framework="pt") as file:
         assert sorted(file.keys()) == ["clip_g", "clip_l"]

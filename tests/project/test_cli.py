@@ -87,6 +87,7 @@ def broken(tmp_path):
         (["sweep", "--vary=background:0.5,1"], "E311", 3),
         (["main", "--background=0.5"], "E311", 3),
         (["main", "--timestep-range=1,0"], "E202", 2),
+        (["main", "--clip-model={empty}"], "E413", 4),
         (["invert", "--templates=nowhere"], "E321", 3),
         (["sweep", "--timestep-range=0"], "E202", 2),
         (["invert", "--lr=abc"], "E201", 2),
