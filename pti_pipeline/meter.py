@@ -19,6 +19,7 @@ from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.metrics import Masks
+from pti_pipeline.preview import USUAL
 from pti_pipeline.readers import Readers, load_readers, read_edits, read_plain, read_subject
 from pti_pipeline.settings import BaseSettings, SampleSettings
 
@@ -159,7 +160,7 @@ def measure_rest(
     with tuned(kit.base, case):
         banks = reconstruction.on_bank(kit.base, who, kit.subject, kit.masks)
         shares = overpowering.shares(kit.base, who, kit.subject)
-        grids = preview(kit.base, who, meter.how)
+        grids = preview(kit.base, who, meter.how, USUAL)
         edits = draw(kit.base, who, prompts, asked, meter.how) if prompts else [None] * len(grids)
     return [
         (

@@ -29,13 +29,13 @@ from pti_pipeline.cli.options import (
     resuming,
     subject,
     training,
-    watching,
     whole,
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.ui import ui
+from pti_pipeline.cli.watching import watching
 from pti_pipeline.cli.world import world
 from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
 from pti_pipeline.objective import objective_of
-from pti_pipeline.settings import WatchSettings
 from pti_pipeline.steps.attempts import ALONE, AUTO, Facts, attempt
 from pti_pipeline.steps.gate import find_candidate, refusal
 from pti_pipeline.steps.prepared import Inversion, facts
@@ -27,8 +26,10 @@ from pti_pipeline.studies.plan import (
     light_options,
     regularized_options,
     unmeasured,
+    watch_of,
 )
 from pti_pipeline.studies.processes import run_command
+from pti_pipeline.tracking.dataset import log_prompts
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.views import write_views
@@ -71,6 +72,8 @@ def main(plan: Plan, resume: str = AUTO) -> str:
     tags = {"pti.step": "main", **found.tags[0]}
     with open_run(f"study {plan.token}", asdict(plan), tags, earlier=found.earlier[0]) as run:
         begin(found, [run])
+        if plan.preview:
+            log_prompts(run, found.facts[0]["preview"])
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
         lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
@@ -127,6 +130,8 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
         **objective_of(plan),
         "seeds": plan.seeds,
         "sample_every": plan.sample_every,
+        "preview": plan.preview,
+        "preview_seeds": plan.preview_seeds,
         "probes": plan.probes,
         "executor": plan.executor,
         "ray_address": plan.ray_address,
@@ -158,8 +163,7 @@ def _facts(plan: Plan, ready: Inversion) -> Facts:
     """All that decides what a study gives."""
     where = ("base", "device", "images", "executor", "ray_address")
     own = {name: value for name, value in asdict(plan).items() if name not in where}
-    watch = WatchSettings(plan.sample_every, plan.probes)
-    return {**facts(ready, watch, ALONE), **own, "step": "main"}
+    return {**own, **facts(ready, watch_of(plan), ALONE), "step": "main"}
 
 
 def _second(

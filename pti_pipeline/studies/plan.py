@@ -11,6 +11,7 @@ from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.headers import word_of
 from pti_pipeline.lora import check_rank
 from pti_pipeline.objective import Objective, objective_of
+from pti_pipeline.preview import USUAL, WatchSettings, read_watch
 from pti_pipeline.readers import load_readers
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
@@ -56,6 +57,8 @@ class Plan(Objective):
     clip_model: str
     dino_model: str
     sample_every: int
+    preview: str
+    preview_seeds: str
     probes: int
     name: str
     alias: str
@@ -73,6 +76,7 @@ def check(plan: Plan) -> Inversion:
     ------
     UsageError, DataError, ModelError
     """
+    watch_of(plan)
     find_regularizer(plan.regularizer)
     if plan.regularizer == "weight-ball":
         what = "the study's second sweep has no radius for weight-ball"
@@ -112,7 +116,7 @@ def cost(plan: Plan, ready: Inversion) -> str:
         probes=min(plan.probes, plan.steps),
         measured=pivots + tuned + held + 1,  # the class word
         samples=plan.samples + plan.edit_seeds * len(edits),
-        grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
+        shown=(pivots + tuned + held) * (grids * watch_of(plan).grid + USUAL.grid),
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
 
@@ -125,6 +129,11 @@ def unmeasured(plan: Plan) -> str:
         "Editability will not be measured, nor chosen by: it takes a CLIP model with safetensors, "
         "--clip-model=<folder or hub id>."
     )
+
+
+def watch_of(plan: Plan) -> WatchSettings:
+    """What is shown of a study's trainings."""
+    return read_watch(plan.sample_every, plan.probes, plan.preview, plan.preview_seeds)
 
 
 def light_options(plan: Plan) -> dict[str, object]:

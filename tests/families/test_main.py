@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -34,9 +35,12 @@ def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    words = [*STUDY.split(), f"--base={folder}", f"--images={pictures}"]
+    (tmp_path / "prompts.txt").write_text("{} in the snow\n{} on the beach\n")
+    words = [*STUDY.split(), f"--base={folder}", f"--images={pictures}", "--preview=prompts.txt"]
     told = pti(*words, *([f"--clip-model={clip_folder}"] if family == "sdxl" else []))
     assert "models:/c@champion" in told
+    report = Path(told.split("Report:   ")[1].splitlines()[0]).read_text("utf-8")
+    assert "&lt;c&gt; in the snow" in report and "on the left" not in report
     assert ("Editability will not be measured" in told) == (family == "sd3")
     trained = find_runs(step="invert") + find_runs(step="finetune")
     drawn = [run for run in trained if "pti.unsampled" not in run.tags]
