@@ -13,7 +13,8 @@ import psutil
 from faults.places import forked
 from faults.tiny import LEAST, build_base, build_pictures
 from pti_pipeline.inversion import Moment
-from pti_pipeline.settings import BaseSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, InvertSettings
 from pti_pipeline.steps import invert as step
 from pti_pipeline.steps.prepared import prepare_inversion
 

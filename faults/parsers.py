@@ -12,8 +12,9 @@ from faults.drawn import number, text
 from pti_pipeline import headers, values
 from pti_pipeline.cli import main
 from pti_pipeline.cli.world import world
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.serving import LIMITS, read_request
-from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings, WatchSettings
+from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings
 from pti_pipeline.steps.world_pictures import parse_held
 
 COMMANDS = [

@@ -18,7 +18,7 @@ from faults.drawn import json_mutant, mutant, tensors_mutant, text, value
 from faults.pictures import encoded, gradient
 from pti_pipeline import bundle, checkpoint, exports, kohya
 from pti_pipeline.blending import LoRA, blended
-from pti_pipeline.captions import read_captions, read_templates
+from pti_pipeline.captions import read_captions, read_prompts
 from pti_pipeline.families import foreign
 from pti_pipeline.families.stable_diffusion import StableDiffusion
 from pti_pipeline.folder import read_masks, read_pictures
@@ -66,7 +66,7 @@ def captions(rng: Random, folder: Path) -> None:
     said, _ = read_captions(folder, paths)
     assert len(said) == 2 and all(c is None or ((c.isascii() or c) and "\n" not in c) for c in said)
     (folder / "prompts.txt").write_bytes(mutant(rng, b"a photo of {}\n\n{} in the snow\n"))
-    assert all("{}" in prompt for prompt in read_templates(folder / "prompts.txt"))
+    assert all("{}" in prompt for prompt in read_prompts(folder / "prompts.txt", "templates"))
 
 
 @cache

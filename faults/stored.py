@@ -22,7 +22,8 @@ from pti_pipeline import checkpoint
 from pti_pipeline.bundle import BUNDLE_FILE, LORA_FILE, PIVOT_FILE, load_bundles, seal
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot, save_pivot
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, SampleSettings
 from pti_pipeline.steps import evaluate, export, finetune, generate, prepared, register
 from pti_pipeline.tracking import registry
 from pti_pipeline.tracking.runs import open_run

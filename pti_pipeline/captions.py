@@ -58,8 +58,14 @@ def read_captions(
     return tuple(captions), tuple(name for name in listed if name not in there)
 
 
-def read_templates(path: Path) -> tuple[str, ...]:
-    """Read prompts for pictures without a caption: one a line, ``{}`` where the token goes.
+def read_prompts(path: Path, what: str) -> tuple[str, ...]:
+    """Read prompts: one a line, ``{}`` where the token goes.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        The option that names the file, for messages.
 
     Raises
     ------
@@ -67,25 +73,25 @@ def read_templates(path: Path) -> tuple[str, ...]:
         If the file can't be read or holds none, or lines can't be used; all of them are named.
     """
     hint = f"write one prompt a line, of at most {LONGEST} letters, with {{}} for the token"
-    templates, bad = [], []
+    prompts, bad = [], []
     try:
         lines = _text(path).split("\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise DataError("E321", f"can't read the templates '{path}' ({why})", hint) from error
+        raise DataError("E321", f"can't read the {what} '{path}' ({why})", hint) from error
     for number, line in enumerate(lines, 1):
         try:
             if text := _caption(line):
-                templates.append(_template(text))
+                prompts.append(_with_place(text))
         except ValueError as error:
             bad.append(f"line {number} ({error})")
-    if bad or not templates:
-        what = f"can't use {len(bad)} lines: {'; '.join(bad)}" if bad else "no prompts"
-        raise DataError("E321", f"templates '{path}': {what}", hint)
-    return tuple(dict.fromkeys(templates))
+    if bad or not prompts:
+        why = f"can't use {len(bad)} lines: {'; '.join(bad)}" if bad else "no prompts"
+        raise DataError("E321", f"{what} '{path}': {why}", hint)
+    return tuple(dict.fromkeys(prompts))
 
 
-def _template(text: str) -> str:
+def _with_place(text: str) -> str:
     if "{}" not in text:
         raise ValueError("no {}")
     return text

@@ -14,6 +14,7 @@ from pti_pipeline.errors import UsageError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.figures import grid
 from pti_pipeline.pivot import Pivot, attached, placeholder_tokens
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.sampling import sample, to_uint8
 from pti_pipeline.settings import SampleSettings
 
@@ -22,9 +23,6 @@ ROWS = 64
 
 PLAIN = "a photo of {}"
 """Prompt that says nothing of position or scene: the base model must draw random ones."""
-
-PREVIEW = ("a photo of {}", "{} on the left on the beach", "{} on the right in the snow")
-PREVIEW_SEEDS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,11 @@ def draw(
     return torch.cat(parts, 1)
 
 
-def preview(base: BaseModel, who: Characters, how: SampleSettings) -> list[NDArray[np.uint8]]:
-    """Draw each character's sample grid: one row for each prompt of :data:`PREVIEW`."""
-    prompts = [p for p in PREVIEW for _ in PREVIEW_SEEDS]
-    images = draw(base, who, prompts, [*PREVIEW_SEEDS] * len(PREVIEW), how)
-    return [grid(part, len(PREVIEW_SEEDS)) for part in to_uint8(images)]
+def preview(
+    base: BaseModel, who: Characters, how: SampleSettings, watch: WatchSettings
+) -> list[NDArray[np.uint8]]:
+    """Draw each character's sample grid: a row for each prompt, a column for each seed."""
+    seeds = watch.preview_seeds
+    prompts = [p for p in watch.preview for _ in seeds]
+    images = draw(base, who, prompts, [*seeds] * len(watch.preview), how)
+    return [grid(part, len(seeds)) for part in to_uint8(images)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from pti_pipeline.characters import PREVIEW, PREVIEW_SEEDS
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.probes import QUARTERS
 from pti_pipeline.settings import SampleSettings
@@ -37,8 +36,8 @@ class Work:
         Characters that are sampled: runs, pivots and the class word.
     samples : int
         Of each of these, of all prompts.
-    grids : int
-        Sample grids drawn on the way.
+    shown : int
+        Of sample grids.
     """
 
     trainings: int
@@ -49,12 +48,12 @@ class Work:
     probes: int
     measured: int
     samples: int
-    grids: int
+    shown: int
 
     @property
     def images(self) -> int:
         """Pictures that are drawn."""
-        return self.measured * self.samples + self.grids * len(PREVIEW) * len(PREVIEW_SEEDS)
+        return self.measured * self.samples + self.shown
 
     def forwards(self, how: SampleSettings) -> float:
         """Rows of the denoiser's forward pass, and what is worth as much."""
@@ -95,7 +94,7 @@ def estimate(work: Work, row: float, how: SampleSettings, workers: int) -> str:
 
     Examples
     --------
-    >>> work = Work(8, 0, 1000, 4, 6, 20, 11, 136, 32)
+    >>> work = Work(8, 0, 1000, 4, 6, 20, 11, 136, 384)
     >>> estimate(work, 0.003, SampleSettings(), 2)
     '8 trainings of 1000 steps and 1,880 pictures: about 5 minutes'
     """

@@ -19,6 +19,7 @@ from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.metrics import Masks
+from pti_pipeline.preview import USUAL
 from pti_pipeline.readers import Readers, load_readers, read_edits, read_plain, read_subject
 from pti_pipeline.settings import BaseSettings, SampleSettings
 
@@ -40,7 +41,7 @@ class Meter:
         Samples of each edit prompt.
     how : SampleSettings
         How samples are drawn.
-    clip, dino : str
+    clip_model, dino_model : str
         Folders or hub ids of models that compare pictures; none by default.
     """
 
@@ -50,8 +51,8 @@ class Meter:
     samples: int
     edit_seeds: int
     how: SampleSettings
-    clip: str = ""
-    dino: str = ""
+    clip_model: str = ""
+    dino_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def equipment(meter: Meter) -> Equipment:
     """Load the base, the pictures and what reads them; once a process."""
     base = load(meter.where.base, meter.where.device, meter.where.precision)
     subject = load_subject(meter.images, base.resolution)
-    readers = load_readers(base, meter.word, meter.clip, meter.dino)
+    readers = load_readers(base, meter.word, meter.clip_model, meter.dino_model)
     return Equipment(base, subject, readers, *read_subject(readers, subject))
 
 
@@ -159,7 +160,7 @@ def measure_rest(
     with tuned(kit.base, case):
         banks = reconstruction.on_bank(kit.base, who, kit.subject, kit.masks)
         shares = overpowering.shares(kit.base, who, kit.subject)
-        grids = preview(kit.base, who, meter.how)
+        grids = preview(kit.base, who, meter.how, USUAL)
         edits = draw(kit.base, who, prompts, asked, meter.how) if prompts else [None] * len(grids)
     return [
         (

@@ -109,7 +109,7 @@ class TrainSettings(Objective):
         _one_of("at_distance", self.at_distance, AT_DISTANCE)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name, least in (("steps", 1), ("batch_size", 1), ("micro_batch", 0)):
-            _within(name, getattr(self, name), least)
+            check_within(name, getattr(self, name), least)
         if not 0 <= self.ema < 1:
             raise UsageError("E202", f"ema is {self.ema}", "use 0, which is off, or less than 1")
         check_seed(self.seed)
@@ -128,7 +128,7 @@ class InvertSettings(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _within("vectors", self.vectors, 1)
+        check_within("vectors", self.vectors, 1)
         _one_of("norm", self.norm, NORMS)
         if self.norm == "vocabulary" and self.at_distance == "project":
             what = "norm is 'vocabulary' and at_distance is 'project'"
@@ -179,7 +179,7 @@ class FinetuneSettings(TrainSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("rank", 1), ("reg_every", 1), ("reg_bank", 0)):
-            _within(name, getattr(self, name), least)
+            check_within(name, getattr(self, name), least)
         for name in ("alpha", "kappa"):
             if not (math.isfinite(value := getattr(self, name)) and value > 0):
                 raise UsageError("E202", f"{name} is {value}", "use a number above 0")
@@ -192,27 +192,6 @@ class FinetuneSettings(TrainSettings):
 
 
 @dataclass(frozen=True)
-class WatchSettings:
-    """What is shown of a training under way.
-
-    Attributes
-    ----------
-    sample_every : int
-        Steps between two sample grids; 0 draws one at the end only.
-    probes : int
-        Steps, evenly spaced in their logarithm, at which twins are read and the model's answers
-        are compared with the base's; 0 for none.
-    """
-
-    sample_every: int = 250
-    probes: int = 20
-
-    def __post_init__(self) -> None:
-        for name in ("sample_every", "probes"):
-            _within(name, getattr(self, name), 0)
-
-
-@dataclass(frozen=True)
 class SampleSettings:
     """How pictures are drawn: steps of the base's scheduler, and the guidance scale."""
 
@@ -220,7 +199,7 @@ class SampleSettings:
     guidance: float = 3.0
 
     def __post_init__(self) -> None:
-        _within("sampling_steps", self.steps, 1)
+        check_within("sampling_steps", self.steps, 1)
         if not 1 <= self.guidance <= MOST["guidance"]:
             hint = f"use a number from 1 to {MOST['guidance']}"
             raise UsageError("E202", f"guidance is {self.guidance}", hint)
@@ -238,7 +217,8 @@ def check_seed(seed: int) -> None:
         raise UsageError("E202", f"seed is {seed}", f"use an integer from 0 to {SEEDS - 1}")
 
 
-def _within(name: str, value: int, least: int) -> None:
+def check_within(name: str, value: int, least: int) -> None:
+    """Raise ``UsageError`` unless a value lies between ``least`` and its :data:`MOST`."""
     if not least <= value <= MOST[name]:
         hint = f"use an integer from {least} to {MOST[name]}"
         raise UsageError("E202", f"{name} is {value}", hint)

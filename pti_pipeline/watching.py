@@ -8,8 +8,9 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from pti_pipeline import distance
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.probes import TERCILES, Probe, Reading
-from pti_pipeline.settings import TrainSettings, WatchSettings
+from pti_pipeline.settings import TrainSettings
 from pti_pipeline.twins import ALL
 
 OFTEN = 50

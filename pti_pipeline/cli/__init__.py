@@ -21,6 +21,7 @@ from pti_pipeline.cli.families import families
 from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.options import (
+    comparing,
     executing,
     find_folder,
     option,
@@ -28,13 +29,13 @@ from pti_pipeline.cli.options import (
     resuming,
     subject,
     training,
-    watching,
     whole,
 )
 from pti_pipeline.cli.results import evaluate, generate, register, report, select
 from pti_pipeline.cli.stages import finetune, invert, sweep
 from pti_pipeline.cli.store import sync
 from pti_pipeline.cli.ui import ui
+from pti_pipeline.cli.watching import watching
 from pti_pipeline.cli.world import world
 from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds
@@ -98,6 +99,7 @@ def main() -> None:
     "samples", 64, "Samples of each experiment, for appearance and leak.", type=whole("samples", 8)
 )
 @option("edit-seeds", 4, "Samples of each edit prompt.", type=whole("edit_seeds", 1))
+@comparing
 @option("name", "", "Of the registered model; the token's letters by default.")
 @option("alias", "champion", "Alias that the new version gets; candidate if it leaks or collapsed.")
 @executing

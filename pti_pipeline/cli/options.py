@@ -19,7 +19,6 @@ from pti_pipeline.settings import (
     SEEDS,
     STEPS,
     BaseSettings,
-    WatchSettings,
 )
 
 EXAMPLE = "examples/mochi"
@@ -168,21 +167,15 @@ def regularizing(command: Command) -> Command:
     )
 
 
-def watching(command: Command) -> Command:
-    """Add the options that say what is shown of a training under way."""
+def comparing(command: Command) -> Command:
+    """Add the options that name who compares pictures, of bases other than the world."""
     return wrapped(
         command,
+        option("dino-model", "", "DINO model that compares pictures: a folder or a hub id."),
         option(
-            "probes",
-            20,
-            "Steps, log-spaced, at which twins and functions are compared; 0: none.",
-            type=whole("probes", 0),
-        ),
-        option(
-            "sample-every",
-            250,
-            "Steps between two sample grids; 0: one at the end.",
-            type=whole("sample_every", 0),
+            "clip-model",
+            "",
+            "CLIP model that compares pictures and prompts: a folder or a hub id.",
         ),
     )
 
@@ -215,11 +208,6 @@ def regularizer_settings(o: dict[str, Any]) -> dict[str, Any]:
     """Settings of :func:`regularizing`'s options, as a tuning has them."""
     names = ("weight", "every", "latents", "timesteps", "bank")
     return {k: o[k] for k in ("regularizer", "kappa", *(f"reg_{name}" for name in names))}
-
-
-def watch_settings(o: dict[str, Any]) -> WatchSettings:
-    """Settings of :func:`watching`'s options."""
-    return WatchSettings(o["sample_every"], o["probes"])
 
 
 def made_folder(text: str) -> Path:

@@ -10,6 +10,7 @@ import click
 from pti_pipeline.cli.options import (
     SEED,
     base_settings,
+    comparing,
     find_folder,
     made_folder,
     option,
@@ -42,8 +43,7 @@ from pti_pipeline.values import parse_weights
     "Of a sweep of tunings, distances that are sampled, where twins see positions start; 0: all.",
     type=whole("deciding", 0),
 )
-@option("clip", "", "CLIP model that compares pictures and prompts: a folder or a hub id.")
-@option("dino", "", "DINO model that compares pictures: a folder or a hub id.")
+@comparing
 @sampling
 @place
 @study
@@ -62,13 +62,13 @@ def evaluate(**o: Any) -> None:
     if o["run"]:
         from pti_pipeline.steps.evaluate import evaluate
 
-        last = o["study"], o["clip"], o["dino"], o["deciding"]
+        last = o["study"], o["clip_model"], o["dino_model"], o["deciding"]
         run = evaluate(base_settings(o), o["run"], *drawn, *last)
     else:
         from pti_pipeline.meter import Meter
         from pti_pipeline.steps.evaluate_files import Files, evaluate_files
 
-        images, readers = find_folder(o["images"]), (o["clip"], o["dino"])
+        images, readers = find_folder(o["images"]), (o["clip_model"], o["dino_model"])
         meter = Meter(base_settings(o), images, o["initializer"], *drawn, *readers)
         lora, embedding = (Path(o[name]) if o[name] else None for name in ("lora", "embedding"))
         run = evaluate_files(meter, Files(lora, embedding, o["token"]), o["study"])

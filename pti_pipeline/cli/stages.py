@@ -23,10 +23,9 @@ from pti_pipeline.cli.options import (
     study,
     subject,
     training,
-    watch_settings,
-    watching,
     whole,
 )
+from pti_pipeline.cli.watching import watch_settings, watching
 from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
 from pti_pipeline.values import (
     experiments,

@@ -37,8 +37,8 @@ def evaluate(
     edit_seeds: int,
     how: SampleSettings,
     study: str = "",
-    clip: str = "",
-    dino: str = "",
+    clip_model: str = "",
+    dino_model: str = "",
     deciding: int = 0,
 ) -> str:
     """Measure the runs of ``run_id`` and log the numbers in each; return this step's run id.
@@ -55,7 +55,7 @@ def evaluate(
     how : SampleSettings
     study : str
         Run id of the study that this belongs to.
-    clip, dino : str
+    clip_model, dino_model : str
         Folders or hub ids of models that compare pictures; none by default.
     deciding : int
         Of a sweep of tunings that read twins, how many distances are sampled: those around
@@ -64,7 +64,7 @@ def evaluate(
     target = get_run(run_id)
     runs, passed_over = bracketed(_finished(target), deciding)
     images, initializer = Path(runs[0].tags["pti.images"]), runs[0].tags["pti.initializer"]
-    meter = Meter(where, images, initializer, samples, edit_seeds, how, clip, dino)
+    meter = Meter(where, images, initializer, samples, edit_seeds, how, clip_model, dino_model)
     kit = equipment(meter)
     readers = reader_names(kit.readers, kit.subject)
     params, about = _params(meter), _about(meter, kit, readers)
@@ -103,7 +103,8 @@ def _finished(target: Found) -> list[Found]:
 
 def _params(meter: Meter) -> dict[str, object]:
     """How it is measured, as parameters."""
-    own = {name: getattr(meter, name) for name in ("samples", "edit_seeds", "clip", "dino")}
+    names = ("samples", "edit_seeds", "clip_model", "dino_model")
+    own = {name: getattr(meter, name) for name in names}
     return {**asdict(meter.where), **asdict(meter.how), **own}
 
 

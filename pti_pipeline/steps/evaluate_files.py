@@ -64,10 +64,11 @@ def evaluate_files(meter: Meter, files: Files, study: str = "") -> str:
     names = reader_names(kit.readers, kit.subject)
     who = _character(kit.base, files)
     moved = _distances(kit.base, files, meter.word)
+    told = ("images", "samples", "edit_seeds", "clip_model", "dino_model")
     params = {
         **asdict(meter.where),
         **asdict(meter.how),
-        **{k: getattr(meter, k) for k in ("images", "samples", "edit_seeds", "clip", "dino")},
+        **{k: getattr(meter, k) for k in told},
         **{k: getattr(files, k) or "" for k in ("lora", "embedding", "token")},
         "initializer": meter.word,
     }

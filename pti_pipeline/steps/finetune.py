@@ -20,14 +20,10 @@ from pti_pipeline.data import patterns_of
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.pivot import Pivot, load_pivot, placeholder_tokens
 from pti_pipeline.prefixes import Shared, share
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.probes import build_probe, encode_probe, read
 from pti_pipeline.regularizers import Regularization, regularize
-from pti_pipeline.settings import (
-    TARGETS,
-    FinetuneSettings,
-    SampleSettings,
-    WatchSettings,
-)
+from pti_pipeline.settings import TARGETS, FinetuneSettings, SampleSettings
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import ALONE, AUTO, Within, attempt
 from pti_pipeline.steps.prepared import Finetuning, facts
@@ -163,7 +159,7 @@ def _views(
     base, adapter, who = ready.base, tuned.adapter, tuned.who
 
     def grids() -> list[NDArray[np.uint8]]:
-        return preview(base, who, SampleSettings())
+        return preview(base, who, SampleSettings(), watch)
 
     views = [grid_view(watch.sample_every, shared, grids)]
     if not (marks := watch_steps(watch, shared.trained)):

@@ -17,8 +17,9 @@ from pti_pipeline.characters import Characters, preview
 from pti_pipeline.inversion import invert
 from pti_pipeline.pivot import Pivot, placeholder_tokens, save_pivot
 from pti_pipeline.prefixes import Shared, share
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.probes import FAMILIES, build_probe, encode_probe, read
-from pti_pipeline.settings import InvertSettings, SampleSettings, WatchSettings
+from pti_pipeline.settings import InvertSettings, SampleSettings
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import ALONE, AUTO, Within, attempt
 from pti_pipeline.steps.prepared import Inversion, facts
@@ -105,7 +106,7 @@ def _views(
     base, first = ready.base, shared.trained[0]
 
     def grids() -> list[NDArray[np.uint8]]:
-        return preview(base, Characters(ready.token, vectors), SampleSettings())
+        return preview(base, Characters(ready.token, vectors), SampleSettings(), watch)
 
     views = [grid_view(watch.sample_every, shared, grids)]
     if not (marks := watch_steps(watch, shared.trained)):

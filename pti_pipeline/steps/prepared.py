@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pti_pipeline.captions import read_templates
+from pti_pipeline.captions import read_prompts
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.lora import check_rank
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
     TARGETS,
@@ -20,7 +21,6 @@ from pti_pipeline.settings import (
     FinetuneSettings,
     InvertSettings,
     TrainSettings,
-    WatchSettings,
 )
 from pti_pipeline.steps.attempts import Facts, Within
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
@@ -124,7 +124,9 @@ def _seen(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -
     for each in experiments:
         check(subject, each)
     named = [each.templates for each in experiments if each.templates]  # the same of all
-    return replace(subject, templates=read_templates(Path(named[0]))) if named else subject
+    if not named:
+        return subject
+    return replace(subject, templates=read_prompts(Path(named[0]), "templates"))
 
 
 def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -> Facts:

@@ -12,8 +12,8 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 
 from pti_pipeline import __version__
-from pti_pipeline.characters import PREVIEW
 from pti_pipeline.errors import UsageError
+from pti_pipeline.preview import PREVIEW
 from pti_pipeline.report.figures import (
     gains_figure,
     inversion_figure,
@@ -23,7 +23,8 @@ from pti_pipeline.report.figures import (
 )
 from pti_pipeline.report.page import page
 from pti_pipeline.report.study import GAINS, REGULARIZED, Drawn, Stage, Study, Trained
-from pti_pipeline.tracking.find import Found, find_runs, get_run, members
+from pti_pipeline.tracking.dataset import PROMPTS
+from pti_pipeline.tracking.find import Found, fetch, find_runs, get_run, members
 from pti_pipeline.tracking.read import history, sample_grids, span, ui_link
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.write import add_files
@@ -94,7 +95,7 @@ def gather(run: Found, folder: Path) -> Study:
         model=made.tags.get("pti.model", ""),
         version=made.tags.get("pti.version", ""),
         alias=made.params.get("alias", ""),
-        prompts=PREVIEW,
+        prompts=_prompts(run, folder),
         settings=run.params,
         facts=_facts(run),
         invert=_stage(run, "invert", folder) or Stage("invert", ()),
@@ -103,6 +104,13 @@ def gather(run: Found, folder: Path) -> Study:
         registered=made.tags.get("pti.registered", ""),
         preference=run.tags.get("pti.preference", ""),
     )
+
+
+def _prompts(study: Found, folder: Path) -> tuple[str, ...]:
+    """Prompts of a study's sample grids."""
+    if not study.params.get("preview"):
+        return PREVIEW
+    return tuple(fetch(study, PROMPTS, folder).read_text("utf-8").splitlines())
 
 
 def _stage(study: Found, key: str, folder: Path) -> Stage | None:

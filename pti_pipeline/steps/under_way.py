@@ -10,11 +10,12 @@ from typing import Generic
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared, spread
+from pti_pipeline.preview import PREVIEW
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import Attempt
 from pti_pipeline.steps.prepared import Finetuning, Inversion
 from pti_pipeline.steps.resuming import begin, forget, keeping, restore
-from pti_pipeline.tracking.dataset import log_dataset, log_pictures
+from pti_pipeline.tracking.dataset import log_dataset, log_pictures, log_prompts
 from pti_pipeline.tracking.members import (
     Course,
     View,
@@ -98,6 +99,9 @@ def under_way(
         log_dataset(runs, ready.subject, ready.images)
         if alone:
             log_pictures(runs[0], ready.subject)
+        if (prompts := found.facts[0]["preview"]) != PREVIEW:
+            for run in runs:
+                log_prompts(run, prompts)
         state, course = restore(found, len(shared.trained), ready.base.device)
         yield UnderWay(found, shared, runs, state, course)
         if course.frozen and alone:

@@ -14,14 +14,22 @@ from dataclasses import asdict, dataclass
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
 from pti_pipeline.objective import objective_of
-from pti_pipeline.settings import WatchSettings
 from pti_pipeline.steps.attempts import ALONE, AUTO, Facts, attempt
 from pti_pipeline.steps.gate import find_candidate, refusal
 from pti_pipeline.steps.prepared import Inversion, facts
 from pti_pipeline.steps.report import report
 from pti_pipeline.steps.resuming import begin, forget
-from pti_pipeline.studies.plan import Plan, check, cost, light_options, regularized_options
+from pti_pipeline.studies.plan import (
+    Plan,
+    check,
+    cost,
+    light_options,
+    regularized_options,
+    unmeasured,
+    watch_of,
+)
 from pti_pipeline.studies.processes import run_command
+from pti_pipeline.tracking.dataset import log_prompts
 from pti_pipeline.tracking.find import Found, find_runs, get_run
 from pti_pipeline.tracking.runs import open_run
 from pti_pipeline.tracking.views import write_views
@@ -60,10 +68,12 @@ def main(plan: Plan, resume: str = AUTO) -> str:
     clock = time.monotonic()
     ready = check(plan)
     found = attempt([_facts(plan, ready)], resume)
-    print(cost(plan, ready), flush=True)
+    print("\n".join(filter(None, (cost(plan, ready), unmeasured(plan)))), flush=True)
     tags = {"pti.step": "main", **found.tags[0]}
     with open_run(f"study {plan.token}", asdict(plan), tags, earlier=found.earlier[0]) as run:
         begin(found, [run])
+        if plan.preview:
+            log_prompts(run, found.facts[0]["preview"])
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
         lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
@@ -120,14 +130,17 @@ def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Sta
         **objective_of(plan),
         "seeds": plan.seeds,
         "sample_every": plan.sample_every,
+        "preview": plan.preview,
+        "preview_seeds": plan.preview_seeds,
         "probes": plan.probes,
         "executor": plan.executor,
         "ray_address": plan.ray_address,
     }
     _step("sweep", study, {"stage": stage, **place, **training, **own})
     sweep = _swept(study, stage, own)
-    samples = {"samples": plan.samples, "edit_seeds": plan.edit_seeds}
-    _step("evaluate", study, {"run": sweep.id, **place, **samples})
+    names = ("samples", "edit_seeds", "clip_model", "dino_model")
+    measuring = {name: getattr(plan, name) for name in names}
+    _step("evaluate", study, {"run": sweep.id, **place, **measuring})
     if "pti.choice" not in sweep.tags:
         _step("select", study, {"run": sweep.id})
     sweep = get_run(sweep.id)
@@ -150,8 +163,7 @@ def _facts(plan: Plan, ready: Inversion) -> Facts:
     """All that decides what a study gives."""
     where = ("base", "device", "images", "executor", "ray_address")
     own = {name: value for name, value in asdict(plan).items() if name not in where}
-    watch = WatchSettings(plan.sample_every, plan.probes)
-    return {**facts(ready, watch, ALONE), **own, "step": "main"}
+    return {**own, **facts(ready, watch_of(plan), ALONE), "step": "main"}
 
 
 def _second(
@@ -204,6 +216,7 @@ def _table(stages: dict[str, Stage], registered: Found, seconds: float) -> str:
         "bank gain": "reconstruction/bank_gain",
         "appearance": "reconstruction/appearance",
         "obedience": "editability/obedience",
+        "editability": "editability/relative",
         "leak AUC": "leak/class_auc",
     }
     rows = [["", *chosen]]

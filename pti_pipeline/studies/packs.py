@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from pti_pipeline.prefixes import share
-from pti_pipeline.settings import (
-    BaseSettings,
-    FinetuneSettings,
-    InvertSettings,
-    TrainSettings,
-    WatchSettings,
-)
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, TrainSettings
 from pti_pipeline.steps.attempts import Within
 from pti_pipeline.steps.finetune import run_finetunings
 from pti_pipeline.steps.invert import run_inversions
@@ -72,7 +67,9 @@ class Pack:
         facts: dict[str, Any] = json.loads(text)
         kind = InvertSettings if facts["stage"] == "invert" else FinetuneSettings
         facts["where"] = BaseSettings(**facts["where"])
-        facts["watch"] = WatchSettings(**facts["watch"])
+        watch = facts["watch"]
+        lists = {name: tuple(watch[name]) for name in ("preview", "preview_seeds")}
+        facts["watch"] = WatchSettings(**{**watch, **lists})
         facts["experiments"] = tuple(kind(**e) for e in facts["experiments"])
         return Pack(**facts)
 

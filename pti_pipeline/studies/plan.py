@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pti_pipeline.errors import UsageError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
-from pti_pipeline.evaluation import EDITS
+from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.headers import word_of
 from pti_pipeline.lora import check_rank
 from pti_pipeline.objective import Objective, objective_of
+from pti_pipeline.preview import USUAL, WatchSettings, read_watch
+from pti_pipeline.readers import load_readers
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
     TARGETS,
@@ -52,7 +54,11 @@ class Plan(Objective):
     seeds: str
     samples: int
     edit_seeds: int
+    clip_model: str
+    dino_model: str
     sample_every: int
+    preview: str
+    preview_seeds: str
     probes: int
     name: str
     alias: str
@@ -70,6 +76,7 @@ def check(plan: Plan) -> Inversion:
     ------
     UsageError, DataError, ModelError
     """
+    watch_of(plan)
     find_regularizer(plan.regularizer)
     if plan.regularizer == "weight-ball":
         what = "the study's second sweep has no radius for weight-ball"
@@ -86,12 +93,13 @@ def check(plan: Plan) -> Inversion:
     words = plan.token, plan.initializer
     ready = prepare_inversion(where, Path(plan.images), *words, [inversion])
     check_rank(ready.base.denoiser, plan.rank, TARGETS)
+    load_readers(ready.base, plan.initializer, plan.clip_model, plan.dino_model)
     return ready
 
 
 def cost(plan: Plan, ready: Inversion) -> str:
     """Estimate a study: all sweeps, and the samples of their runs."""
-    edits = len(EDITS) if plan.base == "world" else 0
+    edits = EDITS if plan.base == "world" else PHOTO_EDITS if plan.clip_model else ()
     seeds = len(plan.seeds.split(","))
     pivots = len(plan.inversion_lrs.split(",")) * seeds
     places = CHECKPOINTS if plan.curve == "one-run" else len(plan.tuning_lrs.split(","))
@@ -107,10 +115,25 @@ def cost(plan: Plan, ready: Inversion) -> str:
         pictures=len(ready.subject.images),
         probes=min(plan.probes, plan.steps),
         measured=pivots + tuned + held + 1,  # the class word
-        samples=plan.samples + plan.edit_seeds * edits,
-        grids=(pivots + tuned + held) * (grids + 1),  # at evaluation too
+        samples=plan.samples + plan.edit_seeds * len(edits),
+        shown=(pivots + tuned + held) * (grids * watch_of(plan).grid + USUAL.grid),
     )
     return estimate(work, seconds_a_row(ready.base), SampleSettings(), workers())
+
+
+def unmeasured(plan: Plan) -> str:
+    """Say what no reader of this base measures, and what would; empty if editability is."""
+    if plan.base == "world" or plan.clip_model:
+        return ""
+    return (
+        "Editability will not be measured, nor chosen by: it takes a CLIP model with safetensors, "
+        "--clip-model=<folder or hub id>."
+    )
+
+
+def watch_of(plan: Plan) -> WatchSettings:
+    """What is shown of a study's trainings."""
+    return read_watch(plan.sample_every, plan.probes, plan.preview, plan.preview_seeds)
 
 
 def light_options(plan: Plan) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +15,7 @@ from pti_pipeline.data import Subject
 from pti_pipeline.tracking.run import Run
 
 PICTURES = "pictures.png"
+PROMPTS = "preview.txt"
 SIDE = 128
 """Of a small copy, in pixels."""
 DIGEST = 32
@@ -50,6 +51,11 @@ def log_pictures(run: Run, subject: Subject) -> None:
     with TemporaryDirectory() as folder:
         Image.fromarray(sheet(subject)).save(Path(folder) / PICTURES)
         run.log_artifact(Path(folder) / PICTURES)
+
+
+def log_prompts(run: Run, prompts: Sequence[str]) -> None:
+    """Log the prompts of sample grids, one a line, as artifact :data:`PROMPTS`."""
+    run.log_text("\n".join(prompts), PROMPTS)
 
 
 def sheet(subject: Subject) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ STUDY = (
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])
 def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
-    family, pictures, tmp_path, monkeypatch
+    family, pictures, clip_folder, tmp_path, monkeypatch
 ):
     folder = build_families(tmp_path)[family]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -34,14 +35,23 @@ def test_a_study_ends_with_a_character_that_is_drawn_and_exported(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    told = pti(*STUDY.split(), f"--base={folder}", f"--images={pictures}")
+    (tmp_path / "prompts.txt").write_text("{} in the snow\n{} on the beach\n")
+    words = [*STUDY.split(), f"--base={folder}", f"--images={pictures}", "--preview=prompts.txt"]
+    told = pti(*words, *([f"--clip-model={clip_folder}"] if family == "sdxl" else []))
     assert "models:/c@champion" in told
+    report = Path(told.split("Report:   ")[1].splitlines()[0]).read_text("utf-8")
+    assert "&lt;c&gt; in the snow" in report and "on the left" not in report
+    assert ("Editability will not be measured" in told) == (family == "sd3")
+    trained = find_runs(step="invert") + find_runs(step="finetune")
+    drawn = [run for run in trained if "pti.unsampled" not in run.tags]
+    assert {"editability/relative" in run.metrics for run in drawn} == {family == "sdxl"}
+    (row,) = [line for line in told.splitlines() if line.startswith("| editability ")]
+    assert ("-" in row.replace(" ", "").split("|")) == (family == "sd3")
     assert {
         run.status for step in ("invert", "finetune", "main") for run in find_runs(step=step)
     } == {"FINISHED"}
     pti("generate", "--model=models:/c@champion", "--prompt=a photo of <c>", "--output=drawn")
-    picture = min((tmp_path / "drawn").glob("*.png"))
-    assert Image.open(picture).size == (16, 16)
+    assert Image.open(tmp_path / "drawn" / "seed-0.png").size == (16, 16)
     pti("export", "--model=models:/c@champion", "--form=diffusers,embedding,merged")
     with safe_open(tmp_path / "exported" / "c.safetensors", framework="pt") as file:
         assert sorted(file.keys()) == ["clip_g", "clip_l"]

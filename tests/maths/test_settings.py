@@ -6,7 +6,8 @@ import re
 import pytest
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import FinetuneSettings, InvertSettings, SampleSettings
 
 WHOLE = [
     (InvertSettings, "steps", 1, 1_000_000),

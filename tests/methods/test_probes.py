@@ -7,8 +7,9 @@ from pti_pipeline import lora
 from pti_pipeline.data import load_subject
 from pti_pipeline.families import load
 from pti_pipeline.losses import denoising_loss, masked_loss
+from pti_pipeline.preview import WatchSettings
 from pti_pipeline.probes import FAMILIES, TERCILES, Reading, build_probe, encode_probe, read
-from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings, WatchSettings
+from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.steps.world_pictures import save_pictures
 from pti_pipeline.twins import make_twins
 from pti_pipeline.watching import function_distance, gains, judge, position_learnt, watch_steps

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pti_pipeline import captions
-from pti_pipeline.captions import LONGEST, TABLE, read_captions, read_templates
+from pti_pipeline.captions import LONGEST, TABLE, read_captions, read_prompts
 from pti_pipeline.errors import DataError
 
 ROW = '{"file_name": "%s", "text": "%s"}\n'
@@ -92,7 +92,7 @@ def test_tables_in_another_encoding(tmp_path):
 
 def test_templates_are_a_prompt_a_line(tmp_path):
     (tmp_path / "t.txt").write_text("a  photo of {}\r\n\n{} and {y}\na photo of {}\n")
-    assert read_templates(tmp_path / "t.txt") == ("a photo of {}", "{} and {y}")
+    assert read_prompts(tmp_path / "t.txt", "templates") == ("a photo of {}", "{} and {y}")
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_templates_are_a_prompt_a_line(tmp_path):
 def test_templates_that_can_not_be_used_are_named(tmp_path, text, told):
     (tmp_path / "t.txt").write_text(text)
     with pytest.raises(DataError) as caught:
-        read_templates(tmp_path / "t.txt")
+        read_prompts(tmp_path / "t.txt", "templates")
     assert str(caught.value).startswith("error[E321]: templates '")
     assert f"t.txt': {told} Hint: write one prompt a line" in str(caught.value)
 
 
 def test_templates_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match=r"E321.*none\.txt' \(No such file or directory\)"):
-        read_templates(tmp_path / "none.txt")
+        read_prompts(tmp_path / "none.txt", "templates")

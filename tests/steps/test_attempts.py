@@ -16,7 +16,8 @@ from PIL import Image
 from pti_pipeline import checkpoint
 from pti_pipeline.errors import DivergedError, LockedError, ModelError, UsageError
 from pti_pipeline.pivot import load_pivot
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings
 from pti_pipeline.steps import attempts, resuming
 from pti_pipeline.steps.attempts import Attempt, Within, place, tidy
 from pti_pipeline.steps.finetune import run_finetunings

@@ -42,7 +42,7 @@ def made(shop, tiny_folder, pictures, clip_folder, dino_folder):
     )
     drawn = (
         *("--samples=8", "--edit-seeds=1", "--sampling-steps=2", "--device=cpu", base),
-        *(f"--clip={clip_folder}", f"--dino={dino_folder}"),
+        *(f"--clip-model={clip_folder}", f"--dino-model={dino_folder}"),
     )
     for run in (pivot, tuned):
         pti("evaluate", f"--run={run}", *drawn)

@@ -6,7 +6,8 @@ from multiprocessing import Pipe
 import pytest
 
 from pti_pipeline.errors import DEBUG, UsageError
-from pti_pipeline.settings import BaseSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, InvertSettings
 from pti_pipeline.studies import local, main
 from pti_pipeline.studies.cluster import run_ray
 from pti_pipeline.studies.local import PackFailed

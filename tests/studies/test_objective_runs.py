@@ -7,7 +7,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from pti_pipeline.cli import main
-from pti_pipeline.settings import BaseSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, InvertSettings
 from pti_pipeline.studies.packs import Pack, split
 from pti_pipeline.tracking.find import fetch, find_runs
 from pti_pipeline.values import experiments, parse_vary

@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from pti_pipeline.pivot import load_pivot
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings
 from pti_pipeline.studies.packs import Pack, train
 from pti_pipeline.tracking.find import fetch, find_runs
 

@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 
 from pti_pipeline.errors import DivergedError, ModelError, UsageError
 from pti_pipeline.pivot import load_pivot
-from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings, WatchSettings
+from pti_pipeline.preview import WatchSettings
+from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings
 from pti_pipeline.studies import local
 from pti_pipeline.studies import sweep as sweeps
 from pti_pipeline.studies.cluster import run_ray
