@@ -13,6 +13,7 @@ from torch import Tensor
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.figures import grid
+from pti_pipeline.memory import Pass, halving
 from pti_pipeline.pivot import Pivot, attached, placeholder_tokens
 from pti_pipeline.preview import WatchSettings
 from pti_pipeline.sampling import sample, to_uint8
@@ -112,16 +113,19 @@ def draw(
     seeds: Sequence[int],
     how: SampleSettings,
 ) -> Tensor:
-    """Draw prompt i with seed i, for every character; shape (K, n, 3, S, S) in [-1, 1]."""
+    """Draw prompt i with seed i, for every character; shape (K, n, 3, S, S) in [-1, 1].
+
+    Fewer pictures at once where memory runs out; not even one: raises ``ResourceError``.
+    """
     states, negative = encode(base, who, prompts), base.unconditional()
     size = max(1, ROWS // len(states))
-    parts = [
-        sample(
-            base, states[:, i : i + size], negative, seeds[i : i + size], how.steps, how.guidance
-        )
-        for i in range(0, len(prompts), size)
-    ]
-    return torch.cat(parts, 1)
+    edges, last = [*range(0, len(prompts), size), len(prompts)], (how.steps, how.guidance)
+
+    def drawn(parts: Sequence[Pass]) -> Tensor:
+        pieces = [sample(base, states[:, i], negative, seeds[i], *last) for _, i in parts]
+        return torch.cat(pieces, 1)
+
+    return halving([0, 1], edges, drawn)[2]
 
 
 def preview(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from pti_pipeline.errors import ResourceError
+from pti_pipeline.live import most_bytes
 from pti_pipeline.machine import free_bytes
 
 USED = 0.8
-"""Share of the free memory that a pass may fill; the rest is for what a backward pass adds."""
+"""Share of the free memory that a pass may fill; the rest is for what kernels take inside."""
 ROWS = 64
 """Rows of a pass that keeps nothing for a backward one, and so is not measured."""
 
@@ -23,33 +25,15 @@ Pass = tuple[slice, slice]
 """Experiments, and the rows of each one's batch, that go through the model at once."""
 
 
-def held_bytes(forward: Callable[[], object]) -> int:
-    """Bytes of the tensors that ``forward`` keeps for the backward pass, each counted once."""
-    storages: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = forward()
-        total = sum(storages.values())
-        del result  # it kept the storages, and so their addresses, apart until now
-    return total
-
-
-def together(
-    experiments: int, forward: Callable[[slice], object], device: torch.device
-) -> list[int]:
+def together(experiments: int, work: Callable[[slice], object], device: torch.device) -> list[int]:
     """Split K experiments into passes that fit into memory.
 
     Parameters
     ----------
     experiments : int
         K.
-    forward : callable
-        Runs the experiments of a slice forward; measured with one and with two.
+    work : callable
+        Runs the experiments of a slice forward and backward; measured with one and with two.
     device : torch.device
 
     Returns
@@ -60,7 +44,7 @@ def together(
     if experiments == 1:
         return [0, 1]
     try:
-        one, two = (held_bytes(lambda n=n: forward(slice(0, n))) for n in (1, 2))  # type: ignore[misc]
+        one, two = (most_bytes(partial(work, slice(0, n)), device) for n in (1, 2))
     except Exception as error:
         if not is_out_of_memory(error):
             raise

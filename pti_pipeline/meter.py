@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -129,7 +129,7 @@ class Equipment:
 @lru_cache(maxsize=1)
 def equipment(meter: Meter) -> Equipment:
     """Load the base, the pictures and what reads them; once a process."""
-    base = load(meter.where.base, meter.where.device, meter.where.precision)
+    base = load(*astuple(meter.where))
     subject = load_subject(meter.images, base.resolution)
     readers = load_readers(base, meter.word, meter.clip_model, meter.dino_model)
     return Equipment(base, subject, readers, *read_subject(readers, subject))

@@ -53,6 +53,8 @@ class BaseSettings:
     base: str = "world"
     device: str = "auto"
     precision: str = "fp32"
+    offload: bool = False
+    base_bits: int = 16
 
 
 @dataclass(frozen=True)

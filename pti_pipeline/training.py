@@ -172,7 +172,11 @@ def optimise(
     if not len(state.edges):
         pieces = memory.edges_of(rows, manner.piece or rows)
         first = slice(*pieces[:2])
-        edges = memory.together(len(lr), lambda part: loss(0, part, first), lr.device)
+
+        def work(part: slice) -> object:
+            return torch.autograd.grad(loss(0, part, first).total.sum(), parameters)
+
+        edges = memory.together(len(lr), work, lr.device)
         state.edges, state.rows = torch.tensor(edges), torch.tensor(pieces)
     averaged = any(manner.ema)
     while state.step < steps:

@@ -19,6 +19,7 @@ from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
 from pti_pipeline.cli.families import families
 from pti_pipeline.cli.group import Group
+from pti_pipeline.cli.memory import memory
 from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.options import (
     comparing,
@@ -133,7 +134,7 @@ def main_command(**options: Any) -> None:
 
 for command in (invert, finetune, sweep, evaluate, select, register, report, generate, export):
     main.add_command(command)
-for command in (ui, sync, families, claims, world):
+for command in (ui, sync, families, memory, claims, world):
     main.add_command(command)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import click
 
+from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import (
     AT_DISTANCE,
@@ -50,6 +52,8 @@ def place(command: Command) -> Command:
     """Add the options of every step that uses the base model."""
     return wrapped(
         command,
+        BASE_BITS,
+        OFFLOAD,
         option(
             "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
         ),
@@ -201,7 +205,7 @@ def subject(command: Command) -> Command:
 
 def base_settings(o: dict[str, Any]) -> BaseSettings:
     """Settings of :func:`place`'s options."""
-    return BaseSettings(o["base"], o["device"], o["precision"])
+    return BaseSettings(*(o[field.name] for field in fields(BaseSettings)))
 
 
 def regularizer_settings(o: dict[str, Any]) -> dict[str, Any]:

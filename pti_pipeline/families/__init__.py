@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -83,7 +84,13 @@ WORLD = Path(__file__).parents[1] / "world" / "weights"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
+def load(
+    base: str,
+    device: str = "auto",
+    precision: str = "fp32",
+    offload: bool = False,
+    bits: int = 16,
+) -> BaseModel:
     """Load a base model, frozen.
 
     Parameters
@@ -94,6 +101,10 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
         ``auto`` (the first of cuda, mps, cpu at hand), or one of these.
     precision : str
         ``fp32``, ``bf16`` or ``fp16``, of the frozen weights; what is trained stays fp32.
+    offload : bool
+        Have on the device only the parts in use; the others wait on the CPU.
+    bits : int
+        Of the denoiser's linear layers: 8 or 4, or 16, which is as ``precision`` says.
 
     Raises
     ------
@@ -105,10 +116,7 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
     source = str(WORLD) if base == "world" else base
     kinds = {kind: name for name, family in FAMILIES.items() for kind in family.files}
     found, absent = recognise(source, base, kinds)
-    if found not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ModelError("E406", f"'{base}' is a {found}", f"families known: {known}")
-    module = import_module(f"{__name__}.{FAMILIES[found].module}")
+    module = module_of(found, base)
     place, dtype = choose_device(device), PRECISIONS[precision]
     try:
         if source.endswith(SUFFIX):
@@ -122,7 +130,7 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
                 trust_remote_code=False,
                 **{**dict.fromkeys(absent), **module.OPTIONS},
             )
-        model: BaseModel = module.MODEL(pipeline, base, place, dtype)
+        model: BaseModel = module.MODEL(pipeline, base, place, dtype, offload, bits)
         return model
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -132,6 +140,14 @@ def load(base: str, device: str = "auto", precision: str = "fp32") -> BaseModel:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = f"give a folder, a .safetensors file or a hub id of {FAMILIES[found].title}"
         raise ModelError("E401", f"can't load the base model '{base}' ({reason})", hint) from error
+
+
+def module_of(found: str, base: str) -> Any:
+    """Module of the family that a pipeline class is of; raise ``ModelError`` if it is of none."""
+    if found not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ModelError("E406", f"'{base}' is a {found}", f"families known: {known}")
+    return import_module(f"{__name__}.{FAMILIES[found].module}")
 
 
 def choose_device(name: str) -> torch.device:

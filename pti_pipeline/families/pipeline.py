@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pti_pipeline.families import encoders, files, foreign
+from pti_pipeline.families import encoders, few_bits, files, foreign, placing
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
+from pti_pipeline.families.pieces import pictures_at_once
 from pti_pipeline.families.schedules import Schedule
 from pti_pipeline.families.words import check_token, initializer_id
 from pti_pipeline.pivot import Pivot, placeholder_tokens
@@ -33,12 +35,20 @@ class PipelineModel:
         Of the frozen weights.
     schedule : Schedule
         Noise that the denoiser was trained with.
+    offload : bool
+        Have on the device only what is in use, see :mod:`pti_pipeline.families.placing`: the parts
+        come when they are asked for, as attributes.
+    bits : int
+        Of the denoiser's linear layers; 16 leaves them as they are. The fingerprint is that of the
+        weights before.
     """
 
     denoiser_part = "unet"
     """Name of the denoiser in the pipeline, and so in its LoRA files."""
     encoder_parts: tuple[tuple[str, str], ...] = (("tokenizer", "text_encoder"),)
     """Names of the tokenizers and text encoders that read placeholders."""
+    reader_part = ""
+    """Name of a text encoder that reads no placeholders."""
 
     def __init__(
         self,
@@ -47,6 +57,8 @@ class PipelineModel:
         device: torch.device,
         dtype: torch.dtype,
         schedule: Schedule,
+        offload: bool = False,
+        bits: int = 16,
     ) -> None:
         needed = (
             *(part for pair in self.encoder_parts for part in pair),
@@ -57,17 +69,60 @@ class PipelineModel:
             raise ValueError(f"it has no {', '.join(missing)}")
         self.pipeline, self.name, self.device, self.dtype = pipeline, name, device, dtype
         self.schedule, self.timesteps = schedule, schedule.timesteps
-        self.scheduler, self.vae = pipeline.scheduler, pipeline.vae
-        self.denoiser: Any = getattr(pipeline, self.denoiser_part)
+        self.scheduler = pipeline.scheduler
         self.tokenizer = getattr(pipeline, self.encoder_parts[0][0])
-        self.text_encoders = tuple(getattr(pipeline, name) for _, name in self.encoder_parts)
-        parts = (*self.text_encoders, self.vae, self.denoiser)
-        for part in parts:
-            part.requires_grad_(False).eval().to(device)
-        self.resolution = self.denoiser.config.sample_size * pipeline.vae_scale_factor
-        self.fingerprint = fingerprint(parts, schedule)
-        if dtype == torch.float16 and self.vae.config.force_upcast:
-            self.vae.float()  # it overflows
+        readers = tuple(getattr(pipeline, name) for _, name in self.encoder_parts)
+        t5 = getattr(pipeline, self.reader_part) if self.reader_part else None
+        self._parts: dict[str, tuple[Any, ...]] = {
+            placing.DENOISER: (getattr(pipeline, self.denoiser_part),),
+            placing.ENCODERS: readers,
+            placing.VAE: (pipeline.vae,),
+            placing.T5: () if t5 is None else (t5,),
+        }
+        for part in chain(*self._parts.values()):
+            part.requires_grad_(False).eval()
+        sides = self._config(placing.DENOISER).sample_size
+        self.resolution = sides * pipeline.vae_scale_factor
+        trained = (*readers, pipeline.vae, getattr(pipeline, self.denoiser_part))
+        self.fingerprint = fingerprint(trained, schedule)
+        if dtype == torch.float16 and pipeline.vae.config.force_upcast:
+            pipeline.vae.float()  # it overflows
+        if bits < 16:
+            few_bits.shrink(getattr(pipeline, self.denoiser_part), bits)
+        self._places: placing.Places | None = None
+        if offload and device.type != "cpu":
+            self._places = placing.waiting(self._parts, device)
+        else:
+            for part in chain(*self._parts.values()):
+                part.to(device)
+
+    @property
+    def denoiser(self) -> Any:
+        """On the device."""
+        return self._here(placing.DENOISER)[0]
+
+    @property
+    def text_encoders(self) -> tuple[Any, ...]:
+        """On the device."""
+        return self._here(placing.ENCODERS)
+
+    @property
+    def vae(self) -> Any:
+        """On the device."""
+        return self._here(placing.VAE)[0]
+
+    def _here(self, part: str) -> tuple[Any, ...]:
+        if self._places is not None:
+            placing.bring(self._places, part)
+        return self._parts[part]
+
+    def _config(self, part: str) -> Any:
+        return self._parts[part][0].config
+
+    def _tables(self) -> list[Tensor]:
+        """Embedding tables of the text encoders, on the device."""
+        parts = self._parts[placing.ENCODERS]
+        return [encoders.table(encoder).to(self.device) for encoder in parts]
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
@@ -76,38 +131,44 @@ class PipelineModel:
     def initializer_row(self, word: str) -> Tensor:
         """Embedding of a one-token word, shape (H,), float32; else raise ``UsageError``."""
         row = initializer_id(self.tokenizer, word)
-        return torch.cat([encoders.table(e)[row] for e in self.text_encoders]).float()
+        return torch.cat([table[row] for table in self._tables()]).float()
 
     def vocabulary(self) -> Tensor:
         """The frozen embedding table, shape (V, H); those of several encoders side by side."""
-        tables = [encoders.table(encoder) for encoder in self.text_encoders]
+        tables = self._tables()
         return tables[0] if len(tables) == 1 else torch.cat(tables, 1)
 
     def words(self) -> Tensor:
         """Embeddings of the vocabulary's whole words of three letters or more, shape (W, H)."""
         rows = torch.tensor(encoders.words(self.tokenizer), device=self.device)
-        return torch.cat([encoders.table(encoder)[rows] for encoder in self.text_encoders], 1)
+        return torch.cat([table[rows] for table in self._tables()], 1)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Columns of a placeholder's vectors that are each text encoder's."""
-        return tuple(encoders.table(encoder).shape[1] for encoder in self.text_encoders)
+        return tuple(encoders.table(each).shape[1] for each in self._parts[placing.ENCODERS])
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
-        config = self.vae.config
-        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        mean = posterior.mean.float() - (config.shift_factor or 0)
-        return mean * config.scaling_factor, posterior.std.float() * config.scaling_factor
+        vae, config = self.vae, self._config(placing.VAE)
+        means, spreads = [], []
+        for few in pixels.split(pictures_at_once(self.resolution)):
+            posterior = vae.encode(few.to(self.device, vae.dtype)).latent_dist
+            means.append(posterior.mean.float() - (config.shift_factor or 0))
+            spreads.append(posterior.std.float())
+        return torch.cat(means) * config.scaling_factor, torch.cat(spreads) * config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
-        config = self.vae.config
-        scaled = latents.to(self.device, self.vae.dtype) / config.scaling_factor
-        pixels: Tensor = self.vae.decode(scaled + (config.shift_factor or 0)).sample
-        return pixels.float().clamp(-1, 1)
+        vae, config = self.vae, self._config(placing.VAE)
+        pictures = []
+        for few in latents.split(pictures_at_once(self.resolution)):
+            scaled = few.to(self.device, vae.dtype) / config.scaling_factor
+            pixels: Tensor = vae.decode(scaled + (config.shift_factor or 0)).sample
+            pictures.append(pixels.float().clamp(-1, 1))
+        return torch.cat(pictures)
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
         """Token ids (P, L); placeholder j has id V + j, and one stands for those of its name."""
@@ -140,8 +201,8 @@ class PipelineModel:
 
     def start_latents(self, seeds: Sequence[int]) -> Tensor:
         """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
-        side = self.denoiser.config.sample_size
-        shape = (1, self.denoiser.config.in_channels, side, side)
+        config = self._config(placing.DENOISER)
+        shape = (1, config.in_channels, config.sample_size, config.sample_size)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
@@ -164,6 +225,8 @@ class PipelineModel:
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
         parts = (self.denoiser_part, *(name for _, name in self.encoder_parts))
+        with torch.enable_grad():
+            _ = self.text_encoders, self.denoiser  # its layers go where they are
         return foreign.attached(self.pipeline, parts, path)
 
     def save_merged(self, pivot: Pivot, path: Path | None, folder: Path) -> None:
@@ -179,6 +242,8 @@ def fingerprint(parts: Sequence[nn.Module], schedule: Schedule) -> str:
     digest = sha256(schedule.digest())
     for part in parts:
         for name, value in sorted(part.state_dict().items()):
+            if value.is_meta:
+                return ""  # of a draft, which has none
             digest.update(name.encode())
             digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()

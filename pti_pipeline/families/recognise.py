@@ -46,18 +46,22 @@ def recognise(source: str, name: str, files: Mapping[str, str]) -> tuple[str, li
         If it can't be told, or parts are missing.
     """
     if os.path.isdir(source):
-        index = _read_index(Path(source), name)
+        index = read_index(source, name)
         _check_parts(Path(source), name, index)
     elif os.path.isfile(source) or source.endswith(SUFFIX):
         kind = _kind(Path(source), name)
         return files.get(kind, kind), []
     else:
-        index = _asked_index(source, name)
+        index = read_index(source, name)
     absent = [part for part, kind in index.items() if kind == [None, None]]
     return str(index["_class_name"]), absent
 
 
-def _read_index(folder: Path, name: str) -> dict[str, Any]:
+def read_index(source: str, name: str) -> dict[str, Any]:
+    """Index of a folder, or of a model on the hub; raise ``ModelError`` if there is none."""
+    if not os.path.isdir(source):
+        return _asked_index(source, name)
+    folder = Path(source)
     if not (folder / INDEX).is_file():
         raise ModelError("E401", f"no model in '{name}'", f"give a folder with a {INDEX}")
     try:

@@ -22,9 +22,16 @@ class StableDiffusion(PipelineModel):
     """A frozen Stable Diffusion model; see :class:`pti_pipeline.families.base.BaseModel`."""
 
     def __init__(
-        self, pipeline: StableDiffusionPipeline, name: str, device: torch.device, dtype: torch.dtype
+        self,
+        pipeline: StableDiffusionPipeline,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        offload: bool = False,
+        bits: int = 16,
     ) -> None:
-        super().__init__(pipeline, name, device, dtype, diffusion(pipeline.scheduler))
+        schedule = diffusion(pipeline.scheduler)
+        super().__init__(pipeline, name, device, dtype, schedule, offload, bits)
 
     def condition(self, ids: Tensor) -> Tensor:
         """Token states (P, L, H) of ids, through whatever embedding is attached."""

@@ -16,7 +16,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import Tensor
 
-from pti_pipeline.families import encoders
+from pti_pipeline.families import encoders, placing
 from pti_pipeline.families.joint_attention import watched
 from pti_pipeline.families.pipeline import PipelineModel
 from pti_pipeline.families.schedules import Flow
@@ -32,6 +32,7 @@ class StableDiffusion3(PipelineModel):
 
     denoiser_part = "transformer"
     encoder_parts = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+    reader_part = "text_encoder_3"
 
     def __init__(
         self,
@@ -39,25 +40,25 @@ class StableDiffusion3(PipelineModel):
         name: str,
         device: torch.device,
         dtype: torch.dtype,
+        offload: bool = False,
+        bits: int = 16,
     ) -> None:
         config = pipeline.scheduler.config
         flow = Flow(config.num_train_timesteps, config.shift)
-        super().__init__(pipeline, name, device, dtype, flow)
+        super().__init__(pipeline, name, device, dtype, flow, offload, bits)
         self._second = pipeline.tokenizer_2
         if self._second.get_vocab() != self.tokenizer.get_vocab():
             raise ValueError("its two CLIP tokenizers know other words")
-        for part in self.text_encoders:
+        clips = pipeline.text_encoder, pipeline.text_encoder_2
+        for part in clips:
             encoders.pool_at_the_end(part, self.tokenizer)
-        self._pooled = sum(part.config.projection_dim for part in self.text_encoders)
-        self._t5 = pipeline.text_encoder_3
-        if self._t5 is not None:
-            self._t5.requires_grad_(False).eval().to(device)
+        self._pooled = sum(part.config.projection_dim for part in clips)
         self._read: dict[bytes, Tensor] = {}
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
         """Token ids (P, L) of CLIP, and then those of T5, counted from -1 downwards."""
         ids = super().tokenize(prompts, placeholders)
-        if self._t5 is None:
+        if not self._parts[placing.T5]:
             return F.pad(ids, (0, LENGTH), value=-1)
         batch = self.pipeline.tokenizer_3(
             list(prompts),
@@ -71,9 +72,11 @@ class StableDiffusion3(PipelineModel):
     def condition(self, ids: Tensor) -> Tensor:
         """States of both CLIP encoders side by side, then T5's; and CLIP's pooled ones, packed."""
         clip = ids[:, : self.tokenizer.model_max_length]
-        first, one = encoders.read(self.text_encoders[0], clip)
-        second, other = encoders.read(self.text_encoders[1], encoders.padded_as(clip, self._second))
-        states, t5 = torch.cat([first, second], -1), self._t5_states(ids[:, clip.shape[1] :])
+        t5 = self._t5_states(ids[:, clip.shape[1] :])
+        smaller, larger = self.text_encoders
+        first, one = encoders.read(smaller, clip)
+        second, other = encoders.read(larger, encoders.padded_as(clip, self._second))
+        states = torch.cat([first, second], -1)
         states = F.pad(states, (0, t5.shape[-1] - states.shape[-1]))
         return encoders.pack(torch.cat([states, t5], 1), torch.cat([one, other], -1))
 
@@ -99,7 +102,8 @@ class StableDiffusion3(PipelineModel):
         scheduler, config = Sampler.from_config(self.scheduler.config), self.scheduler.config
         more = {}
         if config.use_dynamic_shifting:
-            patches = (self.denoiser.config.sample_size // self.denoiser.config.patch_size) ** 2
+            shape = self._config(placing.DENOISER)
+            patches = (shape.sample_size // shape.patch_size) ** 2
             names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
             more["mu"] = calculate_shift(patches, *(config[name] for name in names))
         scheduler.set_timesteps(steps, device=self.device, **more)
@@ -108,13 +112,14 @@ class StableDiffusion3(PipelineModel):
     @torch.no_grad()
     def _t5_states(self, ids: Tensor) -> Tensor:
         """T5's states (P, :data:`LENGTH`, H), each prompt read once; zeros without a T5."""
-        if self._t5 is None:
-            width = self.denoiser.config.joint_attention_dim
+        if not self._parts[placing.T5]:
+            width = self._config(placing.DENOISER).joint_attention_dim
             return torch.zeros(len(ids), LENGTH, width, dtype=self.dtype, device=self.device)
         keys = [row.cpu().numpy().tobytes() for row in ids]
-        for key, row in zip(keys, ids, strict=True):
-            if key not in self._read:
-                self._read[key] = self._t5(-1 - row[None])[0][0]
+        unread = {key: row for key, row in zip(keys, ids, strict=True) if key not in self._read}
+        if unread:
+            (t5,) = self._here(placing.T5)
+            self._read |= {key: t5(-1 - row[None])[0][0] for key, row in unread.items()}
         return torch.stack([self._read[key] for key in keys])
 
 

@@ -34,13 +34,16 @@ class StableDiffusionXL(PipelineModel):
         name: str,
         device: torch.device,
         dtype: torch.dtype,
+        offload: bool = False,
+        bits: int = 16,
     ) -> None:
-        super().__init__(pipeline, name, device, dtype, diffusion(pipeline.scheduler))
+        schedule = diffusion(pipeline.scheduler)
+        super().__init__(pipeline, name, device, dtype, schedule, offload, bits)
         self._second = pipeline.tokenizer_2
         if self._second.get_vocab() != self.tokenizer.get_vocab():
             raise ValueError("its two tokenizers know other words")
-        encoders.pool_at_the_end(self.text_encoders[1], self._second)
-        self._pooled = self.text_encoders[1].config.projection_dim
+        encoders.pool_at_the_end(pipeline.text_encoder_2, self._second)
+        self._pooled = pipeline.text_encoder_2.config.projection_dim
 
     def condition(self, ids: Tensor) -> Tensor:
         """States of both encoders side by side, and the second one's pooled state, packed."""

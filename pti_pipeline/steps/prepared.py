@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -80,7 +80,7 @@ def prepare_inversion(
     UsageError, DataError, ModelError
         Whatever is wrong with them.
     """
-    base = load(where.base, where.device, where.precision)
+    base = load(*astuple(where))
     base.check_token(token)
     row = base.initializer_row(initializer)
     subject = _seen(images, base, experiments)
@@ -110,7 +110,7 @@ def prepare_finetuning(
     for name in dict.fromkeys(e.regularizer for e in experiments):
         find_regularizer(name)
     inversions = find_pivots([e.pivot for e in experiments])
-    base = load(where.base, where.device, where.precision)
+    base = load(*astuple(where))
     check_base(base, inversions.values())
     check_rank(base.denoiser, max(e.rank for e in experiments), TARGETS)
     first = next(iter(inversions.values()))
@@ -140,6 +140,7 @@ def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -
         "base model": ready.base.fingerprint,
         "device": ready.base.device.type,
         "precision": ready.where.precision,
+        **({} if ready.where.base_bits == 16 else {"base bits": ready.where.base_bits}),
         "pictures": ready.subject.fingerprint,
         "templates": ready.subject.templates,
         "twins": ingredients(ready.subject, ready.images),

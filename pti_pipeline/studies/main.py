@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
 from pti_pipeline.objective import objective_of
+from pti_pipeline.settings import BaseSettings
 from pti_pipeline.steps.attempts import ALONE, AUTO, Facts, attempt
 from pti_pipeline.steps.gate import find_candidate, refusal
 from pti_pipeline.steps.prepared import Inversion, facts
@@ -121,7 +122,7 @@ def register(plan: Plan, study: str, chosen: str) -> Found:
 
 def _stage(plan: Plan, study: str, stage: str, own: Mapping[str, object]) -> Stage:
     """Sweep a stage, measure its runs and choose among them."""
-    place = {"base": plan.base, "device": plan.device, "precision": plan.precision}
+    place = {f.name: getattr(plan, f.name) for f in fields(BaseSettings)}
     training = {
         "images": plan.images,
         "steps": plan.steps,
@@ -161,7 +162,7 @@ def _swept(study: str, stage: str, own: Mapping[str, object]) -> Found:
 
 def _facts(plan: Plan, ready: Inversion) -> Facts:
     """All that decides what a study gives."""
-    where = ("base", "device", "images", "executor", "ray_address")
+    where = ("base", "device", "images", "executor", "ray_address", "offload")
     own = {name: value for name, value in asdict(plan).items() if name not in where}
     return {**own, **facts(ready, watch_of(plan), ALONE), "step": "main"}
 

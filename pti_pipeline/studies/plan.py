@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pti_pipeline.errors import UsageError
@@ -67,6 +67,8 @@ class Plan(Objective):
     base: str
     device: str
     precision: str
+    offload: bool
+    base_bits: int
 
 
 def check(plan: Plan) -> Inversion:
@@ -89,7 +91,7 @@ def check(plan: Plan) -> Inversion:
     for lrs in (plan.inversion_lrs, plan.tuning_lrs, plan.regularized_lrs):
         experiments(parse_learning_rates(lrs), parse_seeds(plan.seeds), ("", ()), common)
     check_names(plan.name or word_of(plan.token), plan.alias)
-    where = BaseSettings(plan.base, plan.device, plan.precision)
+    where = BaseSettings(*(getattr(plan, f.name) for f in fields(BaseSettings)))
     words = plan.token, plan.initializer
     ready = prepare_inversion(where, Path(plan.images), *words, [inversion])
     check_rank(ready.base.denoiser, plan.rank, TARGETS)

@@ -11,6 +11,7 @@ from pti_pipeline.batches import prepare
 from pti_pipeline.data import load_subject
 from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.inversion import invert, token_losses
+from pti_pipeline.live import held_bytes
 from pti_pipeline.norms import median_norms
 from pti_pipeline.optimizers import Manner
 from pti_pipeline.pivot import Pivot
@@ -198,7 +199,7 @@ def test_checkpointing_holds_less_and_is_switched_off_after_an_error(base, mater
             with recomputed(models):
                 return token_losses(base, material, vectors, [0], 4, 0, slice(0, 4)).total
 
-        return memory.held_bytes(forward)
+        return held_bytes(forward, base.device)
 
     whole, denoiser = held([]), held([base.denoiser])
     both = held([base.denoiser, *base.text_encoders])

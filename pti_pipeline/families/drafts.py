@@ -1,0 +1,112 @@
+"""A base model without its weights: its shapes, by its configuration, on the meta device."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import SchedulerMixin
+from torch import nn
+from transformers import CLIPTokenizer
+
+from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families import PRECISIONS, WORLD, module_of
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.recognise import OPTIONAL, read_index
+from pti_pipeline.weights import SUFFIX
+
+META = torch.device("meta")
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+"""That parts are of."""
+UNREAD = "text_encoder_3"
+"""T5: a text encoder of no placeholders, which a draft keeps beside its model."""
+ENDS = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+"""What a draft's tokenizers know: the words of a prompt change no shape."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A base model of shapes.
+
+    Attributes
+    ----------
+    base : BaseModel
+        Answers as the model would, in tensors without numbers.
+    vae : nn.Module
+        Of the base.
+    t5 : nn.Module or None
+        Not asked by ``base``: in its place it takes zeros of the same shape.
+    """
+
+    base: BaseModel
+    vae: nn.Module
+    t5: nn.Module | None
+
+
+def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
+    """Build a base model's parts by their configurations; no weight is read.
+
+    Parameters
+    ----------
+    base : str
+        ``world``, a folder or a hub id.
+    precision, bits
+        As of :func:`pti_pipeline.families.load`.
+
+    Raises
+    ------
+    UsageError
+        If it is a single file: such hold weights, and no configuration.
+    ModelError
+        If there is no such model, or a configuration can't be used.
+    """
+    if base.endswith(SUFFIX):
+        hint = "give a folder or a hub id of a model of these shapes"
+        raise UsageError("E209", f"'{base}' has no configuration", hint)
+    source = str(WORLD) if base == "world" else base
+    index = read_index(source, base)
+    module = module_of(str(index["_class_name"]), base)
+    dtype = PRECISIONS[precision]
+    try:
+        taken = {name: _part(source, name, kind, dtype) for name, kind in index.items()}
+        t5 = taken.pop(UNREAD, None)
+        tokenizer = CLIPTokenizer(
+            vocab=ENDS,
+            merges=[],
+            model_max_length=taken["text_encoder"].config.max_position_embeddings,
+        )
+        asked = signature(module.PIPELINE).parameters
+        given = dict.fromkeys(name for name, each in asked.items() if each.default is each.empty)
+        given |= {name: part for name, part in taken.items() if name in asked} | module.OPTIONS
+        given |= {name: tokenizer for name in ("tokenizer", "tokenizer_2") if name in asked}
+        vae: nn.Module = taken["vae"]
+        model = module.MODEL(module.PIPELINE(**given), base, META, dtype, bits=bits)
+        return Draft(model, vae, t5)
+    except Exception as error:  # whatever libraries make of a configuration
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"can't use the configuration of '{base}' ({reason})"
+        raise ModelError("E401", what, "give a folder that diffusers saved, or a hub id") from error
+
+
+def _part(source: str, name: str, kind: Any, dtype: torch.dtype) -> Any:
+    """A part that an index names: a model on the meta device, a scheduler, or a setting itself."""
+    if not isinstance(kind, list):
+        return kind
+    library, named = kind
+    if library not in LIBRARIES or name in OPTIONAL or "okenizer" in named:
+        return None
+    made = getattr(LIBRARIES[library], named)
+    place = {"subfolder": name, "local_files_only": os.path.isdir(source)}
+    if issubclass(made, SchedulerMixin):
+        return made.from_pretrained(source, **place)
+    with META:
+        if library == "diffusers":
+            model = made.from_config(made.load_config(source, **place))
+        else:
+            model = made(made.config_class.from_pretrained(source, **place))
+    return model.to(dtype)

@@ -1,0 +1,92 @@
+"""A denoiser in 8 or 4 bits: how near it is, and that it is trained on like another."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pti_pipeline import lora
+from pti_pipeline.families import load
+from pti_pipeline.families.drafts import draft
+from pti_pipeline.families.few_bits import BLOCK, FewBits, decode, encode, levels
+from pti_pipeline.live import held_bytes
+from pti_pipeline.needs import weights_of
+from pti_pipeline.settings import TARGETS
+
+NEAR = {4: 0.1, 8: 0.007}
+"""Relative error of normal weights, by norm."""
+
+
+@pytest.fixture(params=NEAR)
+def bits(request):
+    return request.param
+
+
+def linear(inputs=100, outputs=70):
+    torch.manual_seed(0)
+    return nn.Linear(inputs, outputs).requires_grad_(False)
+
+
+def test_weights_come_near(bits):
+    torch.manual_seed(0)
+    weight = torch.randn(70, 100)
+    read = decode(*encode(weight, bits), bits, (70, 100))
+    assert (read - weight).norm() < NEAR[bits] * weight.norm()
+
+
+def test_levels_come_back_exactly(bits):
+    weight = 3 * levels(bits).repeat_interleave(BLOCK).reshape(-1, len(levels(bits))).T
+    weight = weight.contiguous()
+    weight[:, 0] = 3.0
+    read = decode(*encode(weight, bits), bits, tuple(weight.shape))
+    assert torch.allclose(read, weight, atol=1e-6)
+    zeros = torch.zeros(2, BLOCK)
+    assert torch.equal(decode(*encode(zeros, bits), bits, (2, BLOCK)), zeros)
+
+
+def test_a_layer_is_that_of_its_weights_and_holds_none_of_them(bits):
+    dense = linear()
+    layer = FewBits(dense, bits)
+    x = torch.randn(5, 100, requires_grad=True)
+    for one, other in ((layer(x), F.linear(x, layer.weight, dense.bias)),):
+        assert torch.equal(one, other)
+        grads = (torch.autograd.grad(y.square().sum(), [x])[0] for y in (one, other))
+        assert torch.allclose(*grads)
+    assert held_bytes(lambda: layer(x), x.device) == 5 * 70 * 4
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 0.54), (4, 0.29)])
+def test_a_transformer_takes_so_much_less(bits, most):
+    """Of bfloat16; scales take 2 bytes for 64 weights."""
+    folder = "benchmarks/shapes/stable-diffusion-3-medium"
+    whole, few = (weights_of(draft(folder, "bf16", b)).denoiser for b in (16, bits))
+    assert few < most * whole
+
+
+def test_a_base_in_few_bits_is_the_same_base_and_nearly_answers_as_it(bits):
+    whole, few = load("world", "cpu"), load("world", "cpu", bits=bits)
+    assert few.fingerprint == whole.fingerprint
+    latents, times = whole.start_latents([0, 1]), torch.tensor([200, 800])
+    with torch.no_grad():
+        condition = whole.condition(whole.tokenize(["a rabbit"] * 2, []))
+        one, other = (base.predict(latents, times, condition) for base in (whole, few))
+    assert 0 < (one - other).norm() < 3 * NEAR[bits] * one.norm()
+
+
+def test_loras_are_trained_on_it(bits):
+    base = load("world", "cpu", bits=bits)
+    latents, times = base.start_latents([0]), torch.tensor([500])
+    with torch.no_grad():
+        condition = base.condition(base.tokenize(["a rabbit"], []))
+        before = base.predict(latents, times, condition)
+    adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0])
+    assert lora.base_norm(adapter) > 0
+    for parameter in adapter.parameters:
+        parameter.requires_grad_()
+    prediction = base.predict(latents, times, condition)
+    assert torch.allclose(prediction, before, atol=1e-5)
+    grads = torch.autograd.grad(prediction.square().sum(), adapter.parameters)
+    assert all(g.isfinite().all() for g in grads) and any(g.abs().sum() > 0 for g in grads)
+    lora.detach(adapter)
+    with torch.no_grad():
+        assert torch.equal(base.predict(latents, times, condition), before)
