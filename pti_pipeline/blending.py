@@ -1,8 +1,7 @@
-"""Several trained LoRAs on one denoiser at once, each with a weight of its own."""
+"""Several trained LoRAs on one base at once, each with a weight of its own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.lora import NONE
+from pti_pipeline.lora_config import Config
 from pti_pipeline.low_rank import (
+    HINT,
     PREFIX,
     PackedLoRA,
     asked_timesteps,
+    locate,
     replace_layer,
     trained,
     usable_ranks,
 )
 
 DOWN = ".lora_A.weight"
-HINT = "use the base model that it was trained on"
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,16 @@ class LoRA:
     state : mapping of str to Tensor
         Under peft's names.
     config : mapping
-        With ``r`` and ``lora_alpha``, and ``timestep_rank`` if it was trained so.
+        See :meth:`pti_pipeline.lora_config.Config.read`.
     """
 
     state: Mapping[str, Tensor]
     config: Mapping[str, Any]
 
     @property
-    def rank(self) -> int:
-        """Inner dimension r."""
-        return int(self.config["r"])
-
-    @property
-    def scale(self) -> float:
-        """What B A is multiplied with: alpha / r."""
-        return float(self.config["lora_alpha"]) / self.rank
+    def made(self) -> Config:
+        """How it was made."""
+        return Config.read(self.config)
 
     @property
     def layers(self) -> list[str]:
@@ -58,14 +55,19 @@ class LoRA:
 
 
 @contextmanager
-def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]) -> Iterator[None]:
-    r"""Let a denoiser answer with a weighted sum of LoRAs, for a while.
+def blended(
+    denoiser: nn.Module,
+    loras: Sequence[LoRA],
+    weights: Sequence[float],
+    encoders: Mapping[str, nn.Module] = NONE,
+) -> Iterator[None]:
+    r"""Let a denoiser and text encoders answer with a weighted sum of LoRAs, for a while.
 
-    .. math:: y = W x + \sum_i w_i \frac{\alpha_i}{r_i} B_i A_i x
+    .. math:: y = W x + \sum_i w_i s_i B_i A_i x
 
-    as peft's ``set_scale`` and diffusers' ``set_adapters`` weigh adapters. The sum of low-rank
-    paths is one path whose rank is their sum, so that every layer takes two products however many
-    LoRAs there are. Afterwards the very same layers are back.
+    with :math:`s_i` each one's own scale, as peft's ``set_scale`` and diffusers' ``set_adapters``
+    weigh adapters. The sum of low-rank paths is one path whose rank is their sum, so that every
+    layer takes two products however many LoRAs there are. Afterwards the very same layers are back.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]
         May differ in rank and in the layers that they adapt.
     weights : sequence of float
         One for each; 1 is as trained, 0 is without.
+    encoders : mapping of str to nn.Module, optional
+        The base's text encoders, by the pipeline's names.
 
     Raises
     ------
@@ -88,48 +92,49 @@ def blended(denoiser: nn.Module, loras: Sequence[LoRA], weights: Sequence[float]
         for lora in loras
         for name in lora.layers
     }
+    places = {name: locate(denoiser, encoders, name) for name in sharers}
     layers = {
-        name: _sum(_linear(denoiser, name), name, [(loras[i], weights[i]) for i in sharing])
+        name: _sum(_linear(places[name], name), name, [(loras[i], weights[i]) for i in sharing])
         for name, sharing in sharers.items()
     }
 
+    made = [lora.made for lora in loras]
+
     def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         now = asked_timesteps(args, kwargs)
-        usable = [
-            usable_ranks(la.rank, int(la.config.get("timestep_rank", 0)), now) for la in loras
-        ]
+        usable = [usable_ranks(each.rank, each.timesteps, now) for each in made]
         for name, sharing in sharers.items():
-            layers[name].mask = torch.cat([usable[i] for i in sharing], 1)
+            if places[name][0] is denoiser:
+                layers[name].mask = torch.cat([usable[i] for i in sharing], 1)
 
     hooks = []
-    if any(lora.config.get("timestep_rank") for lora in loras):
+    if any(each.timesteps for each in made):
         hooks.append(denoiser.register_forward_pre_hook(mask, with_kwargs=True))
     for name, layer in layers.items():
-        replace_layer(denoiser, name, layer)
+        replace_layer(*places[name], layer)
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
         for name, layer in layers.items():
-            replace_layer(denoiser, name, layer.linear)
+            replace_layer(*places[name], layer.linear)
 
 
 def _check(lora: LoRA) -> None:
     """Raise ``ModelError`` unless it says its scale, and holds nothing but pairs of A and B."""
     try:
-        scaled = lora.rank > 0 and math.isfinite(lora.scale)
-    except (KeyError, TypeError, ValueError):
-        scaled = False
-    if not scaled:
-        raise ModelError("E405", "this LoRA does not say how it is scaled", HINT)
+        _ = lora.made
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError("E405", "this LoRA does not say how it is scaled", HINT) from error
     if 2 * len(lora.layers) != len(lora.state):
         raise ModelError("E405", "this LoRA holds more than pairs of A and B", HINT)
 
 
-def _linear(denoiser: nn.Module, name: str) -> nn.Linear:
+def _linear(place: tuple[nn.Module, str], name: str) -> nn.Linear:
+    model, inner = place
     try:
-        found = denoiser.get_submodule(name)
+        found = model.get_submodule(inner)
     except AttributeError:
         found = None
     if not isinstance(found, nn.Linear):
@@ -139,10 +144,10 @@ def _linear(denoiser: nn.Module, name: str) -> nn.Linear:
 
 def _sum(linear: nn.Linear, name: str, parts: Sequence[tuple[LoRA, float]]) -> PackedLoRA:
     """One layer with the paths of several LoRAs side by side, their factors in B."""
-    pairs = [trained(lora.state, name, linear, lora.rank) for lora, _ in parts]
+    pairs = [trained(lora.state, name, linear, lora.made.rank) for lora, _ in parts]
     down = torch.cat([a.float() for a, _ in pairs])
     scaled = [
-        b.float() * (weight * lora.scale)
+        b.float() * (weight * lora.made.scale)
         for (_, b), (lora, weight) in zip(pairs, parts, strict=True)
     ]
     place = linear.weight.device

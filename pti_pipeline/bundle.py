@@ -139,7 +139,8 @@ def attached(
     who = together([bundle.pivot for bundle in bundles])
     pairs = zip(bundles, weights or [1.0] * len(bundles), strict=True)
     tuned = [(bundle.lora, weight) for bundle, weight in pairs if bundle.lora is not None]
-    with blended(base.denoiser, [lora for lora, _ in tuned], [weight for _, weight in tuned]):
+    loras, shares = [lora for lora, _ in tuned], [weight for _, weight in tuned]
+    with blended(base.denoiser, loras, shares, base.encoders):
         yield who
 
 

@@ -54,7 +54,7 @@ def lora_delta_norm(layers: Layers, scale: float) -> Tensor:
     layers : list of (Tensor, Tensor)
         As of :func:`by_shape`.
     scale : float
-        alpha / r.
+        What B A is multiplied with.
 
     Notes
     -----
@@ -75,7 +75,7 @@ def lora_step_norm(now: Layers, before: Layers, scale: float) -> Tensor:
     now, before : list of (Tensor, Tensor)
         As of :func:`by_shape`.
     scale : float
-        alpha / r.
+        What B A is multiplied with.
 
     Notes
     -----

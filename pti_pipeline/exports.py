@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,18 @@ from pti_pipeline import headers, kohya
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.lora_config import Config
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.weights import OUR_KEY, read_weights, refuse_pickle, write_weights
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A LoRA file of ours: path, weights and header, rank and alpha, and the part it is of."""
+    """A LoRA file of ours: path, weights and header, rank and alpha, and the denoiser it is of.
+
+    It is scaled by ``alpha / rank``, which is all that other tools know: of rsLoRA this alpha is
+    sqrt(rank) times the one it was trained with.
+    """
 
     path: Path
     weights: Mapping[str, Tensor]
@@ -72,20 +76,19 @@ def read_lora(path: Path) -> LoraFile:
     try:
         weights, header = read_weights(path)
         settings = json.loads(header["lora_adapter_metadata"])
-        (part,) = {key.partition(".")[0] for key in settings}
-        rank, alpha = int(settings[f"{part}.r"]), float(settings[f"{part}.lora_alpha"])
-        if not (rank > 0 and math.isfinite(alpha)):
-            raise ValueError(f"rank {rank}, alpha {alpha}")
-        ours = dict(json.loads(header.get(OUR_KEY, "{}")))
+        parts = {key.partition(".")[0] for key in settings}
+        (part,) = {name for name in parts if not name.startswith("text_encoder")}
+        own = {k.removeprefix(f"{part}."): v for k, v in settings.items() if k.startswith(part)}
+        made = Config.read(own | dict(json.loads(header.get(OUR_KEY, "{}"))))
     except Exception as error:
         what = f"'{path.name}' is no LoRA with its settings ({error})"
         raise ModelError("E405", what, "give one that pti trained") from error
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise ModelError("E403", f"the LoRA in '{path.name}' is not finite", "tune at a lower rate")
-    if ours.get("timestep_rank"):
+    if made.timesteps:
         what = "this LoRA uses fewer ranks at noisier timesteps, which other tools can't"
         raise ModelError("E421", what, "draw it with pti generate")
-    return LoraFile(path, weights, header, rank, alpha, part)
+    return LoraFile(path, weights, header, made.rank, made.plain_alpha, part)
 
 
 def _write_diffusers(who: Character, folder: Path) -> None:

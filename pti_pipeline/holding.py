@@ -52,6 +52,25 @@ class Ground:
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """What text encoders are told, and what the base model's make of it.
+
+    Attributes
+    ----------
+    ids : Tensor, shape (P, L), int64
+        Token ids.
+    vectors : Tensor, shape (P, n, H)
+        What the placeholder's tokens are, in each prompt.
+    states : Tensor, shape (P, ...)
+        The base's condition.
+    """
+
+    ids: Tensor
+    vectors: Tensor
+    states: Tensor
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a denoiser is asked, and what it should answer.
 
@@ -60,12 +79,14 @@ class Rows:
     noisy : Tensor, shape (n, C, h, w)
     timesteps : Tensor, shape (n,), int64
     states : Tensor, shape (n, L, H)
-        Token states of each row's prompt.
+        Token states of each row's prompt, by the base's own text encoders.
     target : Tensor, shape (n, C, h, w)
     weights : Tensor, shape (n,)
         Of each row's loss.
     area : Tensor, shape (n, 1, h, w) or (n, 1, 1, 1)
         Weights at each place.
+    ids, vectors : Tensor, shape (n, L) and (n, v, H)
+        What the states are of, for text encoders under training.
     """
 
     noisy: Tensor
@@ -74,20 +95,21 @@ class Rows:
     target: Tensor
     weights: Tensor
     area: Tensor
+    ids: Tensor
+    vectors: Tensor
 
     def take(self, index: Tensor) -> Rows:
         """Rows of an index."""
         return Rows(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
+def hold(ground: Ground, prompts: Prompts, answers: bool = True) -> Draw:
     """Rows at which the model's answers are held.
 
     Parameters
     ----------
     ground : Ground
-    states : Tensor, shape (P, L, H)
-        Token states of prompts.
+    prompts : Prompts
     answers : bool
         Whether the target is the base model's own answer; else it is the noise (or velocity).
 
@@ -104,10 +126,10 @@ def hold(ground: Ground, states: Tensor, answers: bool = True) -> Draw:
     """
     size, bank = ground.settings.batch_size, ground.settings.reg_bank
     with lora.disabled(ground.adapter):
-        samples = _drawn(ground, states) if ground.settings.reg_latents == "base" else None
+        samples = _drawn(ground, prompts.states) if ground.settings.reg_latents == "base" else None
 
     def fresh(source: torch.Generator, count: int) -> Rows:
-        rows = _noised(ground, states, samples, source, count)
+        rows = _noised(ground, prompts, samples, source, count)
         return replace(rows, target=_ask(ground, rows)) if answers else rows
 
     if not bank:
@@ -135,11 +157,11 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
 
 
 def _noised(
-    ground: Ground, states: Tensor, samples: Tensor | None, source: torch.Generator, count: int
+    ground: Ground, asked: Prompts, samples: Tensor | None, source: torch.Generator, count: int
 ) -> Rows:
     """Draw prompts, latents (each prompt's sample, or any picture), timesteps and noise."""
     base, material = ground.base, ground.material
-    prompts = torch.randint(len(states), (count,), generator=source).to(base.device)
+    prompts = torch.randint(len(asked.ids), (count,), generator=source).to(base.device)
     pictures = torch.randint(len(material.mean), (count,), generator=source).to(base.device)
     even = torch.randint(base.timesteps, (count,), generator=source).to(base.device)
     times = base.drawn(even)
@@ -153,7 +175,9 @@ def _noised(
     weights = 2 * times / base.timesteps if late else torch.ones_like(times)
     noisy, target = base.add_noise(latents, noise, times), base.target(latents, noise, times)
     area = torch.ones_like(material.area[:1]).expand(count, -1, -1, -1)  # it holds everywhere
-    return Rows(noisy, times, states[prompts], target, weights.to(noisy.dtype), area)
+    words = asked.ids[prompts], asked.vectors[prompts]
+    weights = weights.to(noisy.dtype)
+    return Rows(noisy, times, asked.states[prompts], target, weights, area, *words)
 
 
 @torch.no_grad()

@@ -17,8 +17,11 @@ from pti_pipeline.errors import ModelError
 from pti_pipeline.pivot import Pivot, by_encoder
 from pti_pipeline.weights import BUNDLED
 
-OURS = re.compile(r"unet\.(.+)\.lora\.(down|up)\.weight")
+OURS = re.compile(r"(unet|text_encoder|text_encoder_2)\.(.+)\.lora[._](down|up|A|B)\.weight")
 """Names in the LoRA files that this project writes: diffusers' own."""
+KINDS = {"A": "down", "B": "up"}
+UNNAMED = re.compile(r"(time|add)_embedding\..+")
+"""Layers that sd-scripts has no names for; diffusers would pass some of them over in silence."""
 
 
 def lora_weights(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -34,15 +37,21 @@ def lora_weights(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tenso
     Raises
     ------
     ModelError
-        If a name is another.
+        If a name is another, or of a layer that has none there.
     """
     found = {}
+    first = "te1" if any(name.startswith("text_encoder_2.") for name in weights) else "te"
+    parts = {"unet": "unet", "text_encoder": first, "text_encoder_2": "te2"}
     for name, value in weights.items():
         match = OURS.fullmatch(name)
         if match is None:
             raise ModelError("E405", f"this LoRA holds '{name}'", "give one that pti trained")
-        layer = f"lora_unet_{match[1].replace('.', '_')}"
-        found[f"{layer}.lora_{match[2]}.weight"] = value
+        part, inner, kind = match.groups()
+        if UNNAMED.fullmatch(inner):
+            what = f"this LoRA adapts {inner}, which kohya's trainers have no name for"
+            raise ModelError("E421", what, "take the form diffusers")
+        layer = f"lora_{parts[part]}_{inner.replace('.', '_')}"
+        found[f"{layer}.lora_{KINDS.get(kind, kind)}.weight"] = value
         found[f"{layer}.alpha"] = torch.tensor(float(alpha))
     return found
 

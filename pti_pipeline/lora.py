@@ -1,7 +1,8 @@
-"""LoRA (Hu et al. 2021) of K experiments on one frozen denoiser.
+"""LoRA (Hu et al. 2021) of K experiments on one frozen denoiser, and on its text encoders.
 
-peft decides which layers are adapted and how the weights are named and saved; the layers are our
-own (:mod:`pti_pipeline.low_rank`), since peft's compute one adapter at a time.
+peft decides which layers are adapted (:mod:`pti_pipeline.targets`) and how the weights are named
+and saved; the layers are our own (:mod:`pti_pipeline.low_rank`), since peft's compute one adapter
+at a time.
 """
 
 from __future__ import annotations
@@ -10,54 +11,61 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from pti_pipeline import distance
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError
+from pti_pipeline.lora_config import Config
 from pti_pipeline.low_rank import (
+    HINT,
     PREFIX,
     PackedLoRA,
     asked_timesteps,
+    locate,
+    named,
     replace_layer,
     trained,
     usable_ranks,
 )
 from pti_pipeline.randomness import generator
+from pti_pipeline.targets import ENCODER_TARGETS, adapted
 
-OURS = ("timestep_rank",)
-"""Settings of a LoRA that peft does not know."""
+NONE: Mapping[str, nn.Module] = MappingProxyType({})
+"""No text encoders."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """The LoRAs of K experiments, attached to a denoiser.
+    """The LoRAs of K experiments, attached to a denoiser and, perhaps, to text encoders.
 
     Attributes
     ----------
     denoiser : nn.Module
     layers : dict of str to PackedLoRA
-        By the name of the linear layer that each stands before.
-    config : LoraConfig
-        peft's, as saved with the weights.
+        By the name of the linear layer that each stands before; see
+        :func:`pti_pipeline.low_rank.locate`.
+    config : Config
+    encoders : mapping of str to nn.Module
+        Text encoders that have a LoRA too, by the pipeline's names.
     hooks : list
         What else is attached to the denoiser; see :func:`rank_by_timestep`.
     """
 
     denoiser: nn.Module
     layers: dict[str, PackedLoRA]
-    config: LoraConfig
+    config: Config
+    encoders: Mapping[str, nn.Module] = field(default_factory=dict)
     hooks: list[RemovableHandle] = field(default_factory=list)
 
     @property
     def scale(self) -> float:
-        """Of every layer: alpha / r."""
-        return next(iter(self.layers.values())).scale
+        """Of every layer: what B A is multiplied with."""
+        return self.config.scale
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -71,30 +79,14 @@ def effective(adapter: Adapter) -> distance.Layers:
     return distance.by_shape([la.down.detach() for la in layers], [la.up.detach() for la in layers])
 
 
-def adapted(denoiser: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
-    """Linear layers of a denoiser that peft would adapt, by name; else raise ``UsageError``."""
-    config = LoraConfig(target_modules=list(targets))
-    linears = {
-        name: module
-        for name, module in denoiser.named_modules()
-        if isinstance(module, nn.Linear) and check_target_module_exists(config, name)
-    }
-    if not linears:
-        what = f"no layer of the denoiser ends in {', '.join(targets)}"
-        raise UsageError("E207", what, "use another base model")
-    return linears
-
-
-def check_rank(denoiser: nn.Module, rank: int, targets: Sequence[str]) -> None:
-    """Raise ``UsageError`` if no layer has as many ranks: a LoRA would hold more than the layer."""
-    sides = [min(la.in_features, la.out_features) for la in adapted(denoiser, targets).values()]
-    if rank > max(sides):
-        hint = f"use at most {max(sides)}, the side of this base model's largest layers"
-        raise UsageError("E202", f"rank is {rank}", hint)
-
-
 def attach(
-    denoiser: nn.Module, rank: int, alpha: float, targets: Sequence[str], seeds: Sequence[int]
+    denoiser: nn.Module,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    rslora: bool = False,
+    encoders: Mapping[str, nn.Module] = NONE,
 ) -> Adapter:
     """Put one new LoRA for each seed before the target layers of ``denoiser``.
 
@@ -113,21 +105,29 @@ def attach(
         Endings of the layers' names, matched by peft.
     seeds : sequence of int
         One for each experiment; equal seeds start equal.
+    rslora : bool
+        Scale it by alpha / sqrt(r).
+    encoders : mapping of str to nn.Module, optional
+        Text encoders whose attention gets a LoRA too, by the pipeline's names; frozen.
 
     Raises
     ------
     UsageError
-        If no layer matches.
+        If no layer matches, or one that is not linear.
     """
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    config = Config(rank, alpha, tuple(targets), rslora)
+    linears = adapted(denoiser, targets)
+    for part, encoder in encoders.items():
+        found = adapted(encoder, ENCODER_TARGETS)
+        linears |= {named(part, name): linear for name, linear in found.items()}
     layers = {}
-    for index, (name, linear) in enumerate(adapted(denoiser, targets).items()):
+    for index, (name, linear) in enumerate(linears.items()):
         shape, place = (rank, linear.in_features), linear.weight.device
         drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
         up = torch.zeros(len(seeds), linear.out_features, rank, device=place)
-        layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, alpha / rank)
-        replace_layer(denoiser, name, layers[name])
-    return Adapter(denoiser, layers, config)
+        layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, config.scale)
+        replace_layer(*locate(denoiser, encoders, name), layers[name])
+    return Adapter(denoiser, layers, config, encoders)
 
 
 def detach(adapter: Adapter) -> None:
@@ -135,21 +135,25 @@ def detach(adapter: Adapter) -> None:
     for hook in adapter.hooks:
         hook.remove()
     for name, layer in adapter.layers.items():
-        replace_layer(adapter.denoiser, name, layer.linear)
+        replace_layer(*locate(adapter.denoiser, adapter.encoders, name), layer.linear)
 
 
 def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
     r"""Let noisier rows use fewer ranks, in training and in sampling, until it is detached.
 
     The rank at timestep t of T is :math:`\lfloor (r - r_{min}) (T - t) / T \rfloor + r_{min}`
-    with :math:`r_{min} = \lceil r / 2 \rceil` (T-LoRA, Soboleva et al. 2025, eq. 6).
+    with :math:`r_{min} = \lceil r / 2 \rceil` (T-LoRA, Soboleva et al. 2025, eq. 6). Text encoders
+    know no timestep, and use all.
     """
     if adapter.hooks:
         return  # it is there already, for another pivot
+    own = [
+        layer for n, layer in adapter.layers.items() if n.partition(".")[0] not in adapter.encoders
+    ]
 
     def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        usable = usable_ranks(adapter.config.r, timesteps, asked_timesteps(args, kwargs))
-        for layer in adapter.layers.values():
+        usable = usable_ranks(adapter.config.rank, timesteps, asked_timesteps(args, kwargs))
+        for layer in own:
             layer.mask = usable
 
     adapter.hooks.append(adapter.denoiser.register_forward_pre_hook(mask, with_kwargs=True))
@@ -157,19 +161,20 @@ def rank_by_timestep(adapter: Adapter, timesteps: int) -> None:
 
 @contextmanager
 def disabled(adapter: Adapter) -> Iterator[None]:
-    """Let the denoiser answer as the base model, for a while."""
+    """Let the denoiser and the text encoders answer as the base model's, for a while."""
+    before = [layer.enabled for layer in adapter.layers.values()]
     for layer in adapter.layers.values():
         layer.enabled = False
     try:
         yield
     finally:
-        for layer in adapter.layers.values():
-            layer.enabled = True
+        for layer, enabled in zip(adapter.layers.values(), before, strict=True):
+            layer.enabled = enabled
 
 
 @contextmanager
 def only(adapter: Adapter, part: slice) -> Iterator[None]:
-    """Let the denoiser's rows be those of the experiments in ``part``, for a while."""
+    """Let rows be those of the experiments in ``part``, for a while."""
     for layer in adapter.layers.values():
         layer.part = part
     try:
@@ -189,7 +194,10 @@ def peft_state(adapter: Adapter, experiment: int) -> dict[str, Tensor]:
 
 
 def attach_states(
-    denoiser: nn.Module, states: Sequence[Mapping[str, Tensor]], config: Mapping[str, object]
+    denoiser: nn.Module,
+    states: Sequence[Mapping[str, Tensor]],
+    config: Mapping[str, object],
+    encoders: Mapping[str, nn.Module] = NONE,
 ) -> Adapter:
     """Attach trained LoRAs of equal rank, one for each experiment.
 
@@ -199,28 +207,34 @@ def attach_states(
     states : sequence of mapping
         As of :func:`peft_state`.
     config : mapping
-        With ``r``, ``lora_alpha`` and ``target_modules``; ``timestep_rank`` is the number of
-        timesteps if :func:`rank_by_timestep` was used, else 0 or absent.
+        See :meth:`pti_pipeline.lora_config.Config.read`; with timesteps, :func:`rank_by_timestep`
+        is used.
+    encoders : mapping of str to nn.Module, optional
+        The base's text encoders, by the pipeline's names; those that the states name get theirs.
 
     Raises
     ------
     ModelError
-        If the layers or shapes are not this denoiser's, or a weight is not finite.
+        If the layers or shapes are not this base's, or a weight is not finite.
     """
-    rank, alpha = int(str(config["r"])), float(str(config["lora_alpha"]))
-    targets = [str(t) for t in config["target_modules"]]  # type: ignore[attr-defined]
-    adapter = attach(denoiser, rank, alpha, targets, [0] * len(states))
+    read, first = Config.read(config), states[0]
+    parts = {name.removeprefix(PREFIX).partition(".")[0] for name in first}
+    tuned = {part: encoder for part, encoder in encoders.items() if part in parts}
+    made = read.rank, read.alpha, read.targets, [0] * len(states), read.rslora, tuned
+    adapter = attach(denoiser, *made)
     try:
+        if len(first) != len(adapter.parameters):
+            raise ModelError("E405", "this LoRA holds other layers than it says", HINT)
         for name, layer in adapter.layers.items():
             for k, state in enumerate(states):
-                down, up = trained(state, name, layer.linear, rank)
+                down, up = trained(state, name, layer.linear, read.rank)
                 layer.down[k].copy_(down)
                 layer.up[k].copy_(up)
     except ModelError:
         detach(adapter)
         raise
-    if timesteps := int(str(config.get("timestep_rank", 0))):
-        rank_by_timestep(adapter, timesteps)
+    if read.timesteps:
+        rank_by_timestep(adapter, read.timesteps)
     return adapter
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pti_pipeline.errors import ModelError
 
+HINT = "use the base model that it was trained on"
 PREFIX = "base_model.model."
 """What peft's names of weights begin with."""
 
@@ -24,7 +25,6 @@ class PackedLoRA(nn.Module):
     down : Tensor, shape (K, r, in)
     up : Tensor, shape (K, out, r)
     scale : float
-        alpha / r.
     """
 
     def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
@@ -51,6 +51,32 @@ class PackedLoRA(nn.Module):
         return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
 
 
+def locate(
+    denoiser: nn.Module, encoders: Mapping[str, nn.Module], layer: str
+) -> tuple[nn.Module, str]:
+    """Model that a LoRA's layer is of, and the layer's name in it.
+
+    Layers of text encoders are named behind their encoder's own name, and as those of encoders
+    whose transformer is in a ``text_model``: transformers 5.6 took that out of CLIP's.
+    """
+    part, _, name = layer.partition(".")
+    if part not in encoders:
+        return denoiser, layer
+    whole = hasattr(encoders[part], "text_model")
+    return encoders[part], name if whole else name.removeprefix("text_model.")
+
+
+def named(encoder: str, layer: str) -> str:
+    """Name of a text encoder's layer as :func:`locate` knows it."""
+    return f"{encoder}.text_model.{layer.removeprefix('text_model.')}"
+
+
+def experiments(models: Iterable[nn.Module]) -> int:
+    """How many experiments' rows models take; 1 without LoRAs that answer."""
+    layers = (m for model in models for m in model.modules() if isinstance(m, PackedLoRA))
+    return max((len(la.down[la.part]) for la in layers if la.enabled), default=1)
+
+
 def replace_layer(root: nn.Module, name: str, module: nn.Module) -> None:
     """Put ``module`` where ``root`` has a layer of this name."""
     parent, _, child = name.rpartition(".")
@@ -64,8 +90,7 @@ def trained(
     shapes = (rank, linear.in_features), (linear.out_features, rank)
     down, up = (state.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
     if down is None or up is None or (down.shape, up.shape) != shapes:
-        hint = "use the base model that it was trained on"
-        raise ModelError("E405", f"this LoRA does not fit layer '{name}'", hint)
+        raise ModelError("E405", f"this LoRA does not fit layer '{name}'", HINT)
     if not (down.isfinite().all() and up.isfinite().all()):
         raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
     return down, up

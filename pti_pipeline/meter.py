@@ -182,7 +182,7 @@ def tuned(base: BaseModel, case: Case) -> Iterator[None]:
     if not case.states or case.config is None:
         yield
         return
-    adapter = lora.attach_states(base.denoiser, case.states, case.config)
+    adapter = lora.attach_states(base.denoiser, case.states, case.config, base.encoders)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from pti_pipeline.batches import Material
 from pti_pipeline.characters import Characters, class_word, encode, tokenized
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.holding import Draw, Ground, hold
+from pti_pipeline.holding import Draw, Ground, Prompts, hold
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.randomness import generator
 from pti_pipeline.settings import FinetuneSettings
@@ -61,10 +61,10 @@ def locality(ground: Ground) -> Regularization:
     base, pivot = ground.base, ground.pivot
     vectors = neighbours(pivot, base.words().cpu().float(), ground.settings.kappa, PROMPTS)
     who = Characters(pivot.token, vectors.to(base.device))
-    ids = tokenized(base, who, ground.prompts)
+    ids = _repeated(tokenized(base, who, ground.prompts))
     with torch.no_grad(), attached(base.text_encoders, who.vectors):
-        states = base.condition(ids[torch.arange(PROMPTS) % len(ids)])
-    return Regularization(hold(ground, states))
+        states = base.condition(ids)
+    return Regularization(hold(ground, Prompts(ids, who.vectors, states)))
 
 
 def class_preservation(ground: Ground) -> Regularization:
@@ -72,7 +72,7 @@ def class_preservation(ground: Ground) -> Regularization:
 
     What kohya's trainer, OneTrainer, SimpleTuner and ai-toolkit call output or prior preservation.
     """
-    return Regularization(hold(ground, _class_states(ground)))
+    return Regularization(hold(ground, _class_prompts(ground)))
 
 
 def prior_preservation(ground: Ground) -> Regularization:
@@ -88,7 +88,7 @@ def prior_preservation(ground: Ground) -> Regularization:
     if ground.settings.reg_latents != "base":
         what = "prior-preservation learns samples of the base model, not the training pictures"
         raise UsageError("E232", what, "leave --reg-latents at base")
-    return Regularization(hold(ground, _class_states(ground), answers=False))
+    return Regularization(hold(ground, _class_prompts(ground), answers=False))
 
 
 def weight_ball(_: Ground) -> Regularization:
@@ -146,10 +146,11 @@ def regularize(
     """
     work = find(settings.regularizer)
     distinct = {id(pivot): pivot for pivot in pivots}
-    made = {
-        key: work(Ground(base, adapter, pivot, prompts, material, settings))
-        for key, pivot in distinct.items()
-    }
+    with lora.disabled(adapter):
+        made = {
+            key: work(Ground(base, adapter, pivot, prompts, material, settings))
+            for key, pivot in distinct.items()
+        }
     return [made[id(pivot)] for pivot in pivots]
 
 
@@ -180,9 +181,18 @@ def neighbours(pivot: Pivot, words: Tensor, kappa: float, count: int) -> Tensor:
     return start + radius * away / away.flatten(1).norm(dim=1)[:, None, None]
 
 
-def _class_states(ground: Ground) -> Tensor:
-    """Token states of the training's prompts with the class word, one for each sample."""
-    if not ground.pivot.initializer:
+def _class_prompts(ground: Ground) -> Prompts:
+    """The training's prompts with the class word, one for each sample; no token is in them."""
+    base, pivot = ground.base, ground.pivot
+    if not pivot.initializer:
         raise UsageError("E232", "this pivot has no class word", "invert with --initializer")
-    states = encode(ground.base, class_word(ground.pivot.initializer), ground.prompts)[0]
-    return states[torch.arange(PROMPTS) % len(states)]
+    who = class_word(pivot.initializer)
+    states = encode(base, who, ground.prompts)[0]
+    unread = pivot.embedding.to(base.device).expand(PROMPTS, -1, -1)
+    ids = tokenized(base, who, ground.prompts)
+    return Prompts(_repeated(ids), unread, _repeated(states))
+
+
+def _repeated(rows: Tensor) -> Tensor:
+    """Rows over and over, one for each sample."""
+    return rows[torch.arange(PROMPTS) % len(rows)]

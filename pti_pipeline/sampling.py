@@ -29,8 +29,8 @@ def sample(
         With what is to be drawn attached to its denoiser.
     condition : Tensor, shape (K, n, L, H)
         Of K experiments' ``n`` prompts each.
-    negative : Tensor, shape (L, H)
-        Of the empty prompt.
+    negative : Tensor, shape (L, H) or (K, 1, L, H)
+        Of the empty prompt, to all experiments or to each.
     seeds : sequence of int, of length n
         Of the starting noise; the same for every experiment.
     steps : int

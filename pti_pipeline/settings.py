@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pti_pipeline.adaptation import Adaptation
 from pti_pipeline.errors import UsageError
 from pti_pipeline.objective import Objective
 
@@ -138,15 +139,15 @@ class InvertSettings(TrainSettings):
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(TrainSettings):
-    """One LoRA around a pivot, with or without a regularizer.
+class FinetuneSettings(TrainSettings, Adaptation):
+    """One LoRA around a pivot, with or without a regularizer; what it adapts is told there.
 
     Attributes
     ----------
     pivot : str
         Run id of the inversion, or of a sweep that chose one.
     rank, alpha : int, float
-        The LoRA's inner dimension; it is scaled by ``alpha / rank``.
+        The LoRA's inner dimension; it is scaled by ``alpha / rank``, or as ``rslora`` says.
     regularizer : str
         One of :data:`pti_pipeline.regularizers.REGULARIZERS`.
     reg_weight : float
@@ -180,6 +181,7 @@ class FinetuneSettings(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Adaptation.__post_init__(self)
         for name, least in (("rank", 1), ("reg_every", 1), ("reg_bank", 0)):
             check_within(name, getattr(self, name), least)
         for name in ("alpha", "kappa"):

@@ -213,7 +213,8 @@ def _descend(
     answers, total = dict[int, Tensor](), list[Tensor]()
     for part, rows in passes:
         losses = loss(step, part, rows)
-        gradients = torch.autograd.grad(losses.total.sum(), parameters)
+        total_of = losses.total.sum()
+        gradients = torch.autograd.grad(total_of, parameters, materialize_grads=True)
         # an experiment's gradient is zero in every pass but its own
         total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
         told = torch.stack([a.detach() for a in (losses.own, losses.nothing, losses.term)])

@@ -38,6 +38,14 @@ def encode_each(base: BaseModel, pivots: Sequence[Pivot], ids: Tensor) -> tuple[
     return states, torch.tensor(places, device=states.device)
 
 
+def encode_rows(base: BaseModel, adapter: lora.Adapter, rows: Rows) -> Tensor:
+    """Token states of rows, by the text encoders as they are now if they are trained."""
+    if not adapter.encoders:
+        return rows.states
+    with attached(base.text_encoders, rows.vectors):
+        return base.condition(rows.ids)
+
+
 def finetune(
     base: BaseModel,
     adapter: lora.Adapter,
@@ -53,11 +61,13 @@ def finetune(
     ----------
     base : BaseModel
     adapter : Adapter
-        One LoRA for each experiment, attached to the base's denoiser.
+        One LoRA for each experiment, attached to the base's denoiser, and perhaps to its text
+        encoders.
     material : Material
         The subject, encoded with the pivots' tokens.
     pivots : sequence of Pivot, length K
-        Frozen: prompts are encoded once for each. Of one token, and as many vectors.
+        Frozen: prompts are encoded once for each, or at each step where text encoders are trained.
+        Of one token, and as many vectors.
     experiments : sequence of FinetuneSettings, length K
         May differ in learning rate, clipping, weight decay, average, seed, weight of the
         regularizer and bound on the distance.
@@ -72,7 +82,9 @@ def finetune(
         After each optimizer update.
     """
     first, seeds = experiments[0], [e.seed for e in experiments]
-    states, whose = encode_each(base, pivots, material.ids)
+    with lora.disabled(adapter):
+        states, whose = encode_each(base, pivots, material.ids)
+    vectors = torch.stack([pivot.embedding for pivot in pivots]).to(states.device)
     size = first.batch_size
     row_pivots = whose.repeat_interleave(size).unflatten(0, (len(seeds), -1))
     scale, weights = adapter.scale, lora.base_norm(adapter)
@@ -83,7 +95,7 @@ def finetune(
     if not weight.any():
         draws = []  # no weight is no term, and no rows that cost
 
-    spared = [base.denoiser] if first.checkpointing else []
+    spared = [base.denoiser, *adapter.encoders.values()] if first.checkpointing else []
 
     def around(part: slice) -> Around:
         return nullcontext(), lora.only(adapter, part)  # the rows are of the same ones again
@@ -97,11 +109,13 @@ def finetune(
         target = base.target(batch.latents, batch.noise, times)
         condition = states[row_pivots[part, some].flatten(), batch.prompts]
         weights = row_weights(base, times, first).to(noisy.dtype)
-        rows = Rows(noisy, times, condition, target, weights, batch.area)
+        words = material.ids[batch.prompts], vectors[part].repeat_interleave(len(noisy) // k, 0)
+        rows = Rows(noisy, times, condition, target, weights, batch.area, *words)
         if held:
             rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
         with lora.only(adapter, part), recomputed(spared, lambda: around(part)):
-            answers = base.predict(rows.noisy, rows.timesteps, rows.states)
+            told = encode_rows(base, adapter, rows)
+            answers = base.predict(rows.noisy, rows.timesteps, told)
         losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
         losses = losses.unflatten(0, (k, -1))
         nothing = denoising_loss(torch.zeros_like(target), target, batch.area) * weights

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pti_pipeline import __version__
+from pti_pipeline.cli.adapting import adaptation_settings, adapting
 from pti_pipeline.cli.claims import claims
 from pti_pipeline.cli.export import export
 from pti_pipeline.cli.families import families
@@ -95,6 +96,7 @@ def main() -> None:
 @option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@adapting
 @option("seeds", SEEDS, "Seeds of each sweep.")
 @option(
     "samples", 64, "Samples of each experiment, for appearance and leak.", type=whole("samples", 8)
@@ -114,7 +116,8 @@ def main_command(**options: Any) -> None:
     parse_seeds(options["seeds"])
     names = ("steps", "batch_size", "clip", "rank", "alpha", "reg_weight", "reg_every", "kappa")
     options |= objective_settings(options)
-    FinetuneSettings(**{name: options[name] for name in names}, **objective_settings(options))
+    common = adaptation_settings(options) | objective_settings(options)
+    FinetuneSettings(**{name: options[name] for name in names}, **common)
     from pti_pipeline.studies.processes import warm_up
 
     warm_up()  # the server of its steps imports what this process does, at the same time

@@ -36,10 +36,10 @@ def memory(**o: Any) -> None:
     from pti_pipeline import budget
     from pti_pipeline.families import choose_device
     from pti_pipeline.families.drafts import draft
-    from pti_pipeline.lora import check_rank
     from pti_pipeline.machine import free_bytes
     from pti_pipeline.needs import asides_of, step_of, weights_of
     from pti_pipeline.settings import TARGETS
+    from pti_pipeline.targets import check_rank
 
     drawn = draft(o["base"], o["precision"], o["base_bits"])
     check_rank(drawn.base.denoiser, o["rank"], TARGETS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pti_pipeline.cli.adapting import adaptation_settings, adapting
 from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.optimizing import decaying, keeping_norm, optimizer_settings, optimizing
 from pti_pipeline.cli.options import (
@@ -85,6 +86,7 @@ def invert(**o: Any) -> None:
 @watching
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank.", type=float)
+@adapting
 @decaying
 @regularizing
 @option("seed", 0, "Of every draw.", type=SEED)
@@ -94,9 +96,8 @@ def invert(**o: Any) -> None:
 def finetune(**o: Any) -> None:
     """Train a LoRA lightly around a frozen pivot."""
     (lr,) = _one(parse_learning_rates(str(o["lr"])))
-    own = {
-        key: o[key] for key in ("pivot", "rank", "alpha", "weight_decay", "seed")
-    } | regularizer_settings(o)
+    own = {key: o[key] for key in ("pivot", "rank", "alpha", "weight_decay", "seed")}
+    own |= adaptation_settings(o) | regularizer_settings(o)
     settings = FinetuneSettings(**_training(o), lr=lr, **own)
     from pti_pipeline.steps.attempts import Within
     from pti_pipeline.steps.finetune import run_finetunings
@@ -127,6 +128,7 @@ def finetune(**o: Any) -> None:
 @keeping_norm
 @option("rank", 4, "Rank of the LoRA; for stage finetune.", type=whole("rank", 1))
 @option("alpha", 4.0, "The LoRA is scaled by alpha / rank; for stage finetune.", type=float)
+@adapting
 @decaying
 @regularizing
 @executing
@@ -149,7 +151,8 @@ def sweep(**o: Any) -> None:
         if not o["pivot"]:
             raise click.UsageError("stage finetune needs --pivot, the run id of an inversion")
         pivots = parse_pivots(o["pivot"])
-        own = {key: o[key] for key in ("rank", "alpha", "weight_decay")} | regularizer_settings(o)
+        own = {key: o[key] for key in ("rank", "alpha", "weight_decay")}
+        own |= adaptation_settings(o) | regularizer_settings(o)
         common = FinetuneSettings(**shared, pivot=pivots[0], **own)
         subject = {"images": ""}
     lrs, seeds = parse_learning_rates(o["lrs"]), parse_seeds(o["seeds"])

@@ -45,9 +45,13 @@ class BaseModel(Protocol):
     dtype: torch.dtype
     text_encoders: tuple[nn.Module, ...]
     """Those that read placeholders."""
+    encoders: Mapping[str, nn.Module]
+    """The same by the pipeline's names."""
     widths: tuple[int, ...]
     """Of their embeddings; H is the sum."""
     denoiser: nn.Module
+    feed_forward: tuple[str, ...]
+    """Endings of the names of the denoiser's layers that a LoRA may adapt beside attention."""
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
@@ -84,7 +88,10 @@ class BaseModel(Protocol):
         """
 
     def unconditional(self) -> Tensor:
-        """What the denoiser is told of no prompt: one row of a condition."""
+        """What the denoiser is told of no prompt: one row of a condition.
+
+        Where text encoders have LoRAs of K experiments it is one row of each, (K, 1, ...).
+        """
 
     def drawn(self, even: Tensor) -> Tensor:
         """Timesteps as the family draws them in training, of integers drawn evenly from 0 to T - 1.

@@ -48,15 +48,16 @@ def save_merged(
         If the LoRA does not fit.
     """
     words: dict[str, Any] = {}
-    for names in readers:
-        tokenizer, encoder = copy.deepcopy([getattr(pipeline, name) for name in names])
-        width = encoder.get_input_embeddings().embedding_dim
-        _add_words(tokenizer, encoder, tokens, vectors[:, :width])
-        words |= dict(zip(names, (tokenizer, encoder), strict=True))
-        vectors = vectors[:, width:]
+    encoders = {name: getattr(pipeline, name) for _, name in readers}
     facts = {key: value for key, value in pipeline.config.items() if key in _settings(pipeline)}
-    whole = type(pipeline)(**{**pipeline.components, **words}, **facts)
-    with _moved(_moves(denoiser, adapter)):
+    with _moved(_moves(denoiser, encoders, adapter)):
+        for names in readers:
+            tokenizer, encoder = copy.deepcopy([getattr(pipeline, name) for name in names])
+            width = encoder.get_input_embeddings().embedding_dim
+            _add_words(tokenizer, encoder, tokens, vectors[:, :width])
+            words |= dict(zip(names, (tokenizer, encoder), strict=True))
+            vectors = vectors[:, width:]
+        whole = type(pipeline)(**{**pipeline.components, **words}, **facts)
         whole.save_pretrained(folder)
     for name in ("model_index.json", "*/config.json"):
         for path in folder.glob(name):
@@ -81,12 +82,14 @@ def _settings(pipeline: Any) -> set[str]:
 
 
 def _moves(
-    denoiser: nn.Module, adapter: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
+    denoiser: nn.Module,
+    encoders: Mapping[str, nn.Module],
+    adapter: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
 ) -> dict[nn.Linear, Tensor]:
     """What a LoRA adds to each layer's weights."""
     if adapter is None:
         return {}
-    attached = lora.attach_states(denoiser, [adapter[0]], adapter[1])
+    attached = lora.attach_states(denoiser, [adapter[0]], adapter[1], encoders)
     lora.detach(attached)
     return {la.linear: la.scale * (la.up[0] @ la.down[0]) for la in attached.layers.values()}
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pti_pipeline import low_rank
 from pti_pipeline.families import encoders, few_bits, files, foreign, placing
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
@@ -49,6 +50,8 @@ class PipelineModel:
     """Names of the tokenizers and text encoders that read placeholders."""
     reader_part = ""
     """Name of a text encoder that reads no placeholders."""
+    feed_forward: tuple[str, ...] = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+    """Endings of the names of its layers that a LoRA may adapt beside attention."""
 
     def __init__(
         self,
@@ -124,6 +127,12 @@ class PipelineModel:
         parts = self._parts[placing.ENCODERS]
         return [encoders.table(encoder).to(self.device) for encoder in parts]
 
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """Text encoders that read placeholders, by the pipeline's names."""
+        names = (name for _, name in self.encoder_parts)
+        return dict(zip(names, self.text_encoders, strict=True))
+
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
         check_token(self.tokenizer, token)
@@ -179,9 +188,11 @@ class PipelineModel:
         raise NotImplementedError
 
     def unconditional(self) -> Tensor:
-        """What the denoiser is told of no prompt."""
+        """What the denoiser is told of no prompt, by each experiment's text encoders."""
+        count = low_rank.experiments(self.text_encoders)
         with torch.no_grad():
-            return self.condition(self.tokenize([""], []))[0]
+            rows = self.condition(self.tokenize([""] * count, []))
+        return rows[0] if count == 1 else rows[:, None]
 
     def drawn(self, even: Tensor) -> Tensor:
         """Timesteps as they are drawn in training, of ones drawn evenly."""
@@ -216,15 +227,16 @@ class PipelineModel:
         self, state: Mapping[str, Tensor], metadata: Mapping[str, Any], folder: Path
     ) -> None:
         """Write a LoRA (peft's names) as the file that ``load_lora_weights`` reads."""
-        files.save_lora(type(self.pipeline), self.denoiser_part, state, metadata, folder)
+        parts = (self.denoiser_part, *self.encoders)
+        files.save_lora(type(self.pipeline), parts, state, metadata, folder)
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
-        return files.load_lora(self.denoiser_part, path)
+        return files.load_lora((self.denoiser_part, *self.encoders), path)
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
-        parts = (self.denoiser_part, *(name for _, name in self.encoder_parts))
+        parts = (self.denoiser_part, *self.encoders)
         with torch.enable_grad():
             _ = self.text_encoders, self.denoiser  # its layers go where they are
         return foreign.attached(self.pipeline, parts, path)

@@ -33,6 +33,10 @@ class StableDiffusion3(PipelineModel):
     denoiser_part = "transformer"
     encoder_parts = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     reader_part = "text_encoder_3"
+    feed_forward = (
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+        *("attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "to_add_out"),
+    )
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from pti_pipeline.adaptation import Adaptation, adaptation_of
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.errors import ModelError
@@ -70,4 +71,5 @@ def _load(runs: Sequence[Found], base: BaseModel) -> Case:
 
 def _shape(run: Found) -> tuple[str, ...]:
     """Return what runs must have in common to be drawn in one batch."""
-    return tuple(run.params.get(key, "") for key in ("vectors", "rank", "alpha", "regularizer"))
+    names = ("vectors", "rank", "alpha", "regularizer", *adaptation_of(Adaptation()))
+    return tuple(run.params.get(key, "") for key in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,11 +23,12 @@ from pti_pipeline.prefixes import Shared, share
 from pti_pipeline.preview import WatchSettings
 from pti_pipeline.probes import build_probe, encode_probe, read
 from pti_pipeline.regularizers import Regularization, regularize
-from pti_pipeline.settings import TARGETS, FinetuneSettings, SampleSettings
+from pti_pipeline.settings import FinetuneSettings, SampleSettings
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import ALONE, AUTO, Within, attempt
 from pti_pipeline.steps.prepared import Finetuning, facts
 from pti_pipeline.steps.under_way import Words, train, under_way
+from pti_pipeline.targets import chosen
 from pti_pipeline.tracking.find import Found, fetch
 from pti_pipeline.tracking.members import View, grid_view, metric_view
 from pti_pipeline.tracking.run import Run
@@ -138,14 +139,22 @@ def _attached(ready: Finetuning, trained: Sequence[FinetuneSettings]) -> Iterato
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
         others = crops(ready.subject, ready.images, first.crops)
         material = prepare(base, ready.subject, tokens, first, others)
-        seeds = [e.seed for e in trained]
-        adapter = lora.attach(base.denoiser, first.rank, first.alpha, TARGETS, seeds)
+        adapter = _adapter(base, trained)
         try:
             prompts = patterns_of(ready.subject, who.name)
             terms = regularize(base, adapter, material, pivots, prompts, first)
             yield Tuned(adapter, pivots, who, files, material, terms)
         finally:
             lora.detach(adapter)
+
+
+def _adapter(base: BaseModel, trained: Sequence[FinetuneSettings]) -> lora.Adapter:
+    """Attach a new LoRA of each experiment."""
+    first, seeds = trained[0], [e.seed for e in trained]
+    targets = chosen(base.denoiser, first, base.feed_forward)
+    encoders = base.encoders if first.text_encoder == "yes" else lora.NONE
+    made = first.rank, first.alpha, targets, seeds, first.rslora == "yes", encoders
+    return lora.attach(base.denoiser, *made)
 
 
 def _views(
@@ -171,12 +180,14 @@ def _views(
         probe = build_probe(base, ready.subject, twins, *words)
         states = [encode_probe(base, probe, vectors) for vectors in who.vectors]
         before = [read(base, probe, s) for s in states]
+    trained = bool(adapter.encoders)
 
     def probed(step: int) -> list[dict[str, float]]:
         now = []
         for k, s in enumerate(states):
             with lora.only(adapter, slice(k, k + 1)):
-                now.append(read(base, probe, s))
+                said = encode_probe(base, probe, who.vectors[k]) if trained else s
+                now.append(read(base, probe, said))
         return judge(probe, now, before, shared.trained, state.stop, step)
 
     return [*views, metric_view(marks, shared, probed)]
@@ -184,9 +195,7 @@ def _views(
 
 def _keep(run: Run, base: BaseModel, adapter: lora.Adapter, owner: int) -> None:
     """Log one of the LoRAs."""
-    config, timesteps = adapter.config, base.timesteps if adapter.hooks else 0
-    facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": list(TARGETS)}
-    facts |= {"timestep_rank": timesteps} if timesteps else {}
+    facts = replace(adapter.config, timesteps=base.timesteps if adapter.hooks else 0).facts()
     with TemporaryDirectory() as folder:
         base.save_lora(lora.peft_state(adapter, owner), facts, Path(folder))
         run.log_artifact(Path(folder) / LORA_FILE, "lora")

@@ -12,11 +12,9 @@ from pti_pipeline.captions import read_prompts
 from pti_pipeline.data import Subject, load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.lora import check_rank
 from pti_pipeline.preview import WatchSettings
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
-    TARGETS,
     BaseSettings,
     FinetuneSettings,
     InvertSettings,
@@ -24,6 +22,7 @@ from pti_pipeline.settings import (
 )
 from pti_pipeline.steps.attempts import Facts, Within
 from pti_pipeline.steps.pivot_runs import check_base, find_pivots
+from pti_pipeline.targets import check_rank, chosen
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.twins import ingredients
 from pti_pipeline.views import check
@@ -112,7 +111,8 @@ def prepare_finetuning(
     inversions = find_pivots([e.pivot for e in experiments])
     base = load(*astuple(where))
     check_base(base, inversions.values())
-    check_rank(base.denoiser, max(e.rank for e in experiments), TARGETS)
+    endings = chosen(base.denoiser, experiments[0], base.feed_forward)  # the same of all
+    check_rank(base.denoiser, max(e.rank for e in experiments), endings)
     first = next(iter(inversions.values()))
     folder = images or Path(first.tags["pti.images"])
     return Finetuning(where, base, inversions, folder, _seen(folder, base, experiments))

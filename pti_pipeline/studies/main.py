@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from pti_pipeline.adaptation import adaptation_of
 from pti_pipeline.choosing.rivals import Rival, prefer
 from pti_pipeline.errors import DivergedError, PtiError
 from pti_pipeline.objective import objective_of
@@ -78,6 +79,7 @@ def main(plan: Plan, resume: str = AUTO) -> str:
         subject = {"token": plan.token, "initializer": plan.initializer, "vectors": plan.vectors}
         pivot = _stage(plan, run.id, "invert", {**subject, "lrs": plan.inversion_lrs})
         lora = {"pivot": pivot.chosen.id, "rank": plan.rank, "alpha": plan.alpha}
+        lora |= adaptation_of(plan)
         light = _stage(plan, run.id, "finetune", {**lora, **light_options(plan)})
         stages = {"invert": pivot, "finetune": light}
         better = light

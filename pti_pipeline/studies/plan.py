@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pti_pipeline.adaptation import Adaptation, adaptation_of
 from pti_pipeline.errors import UsageError
 from pti_pipeline.estimate import Work, estimate, seconds_a_row
 from pti_pipeline.evaluation import EDITS, PHOTO_EDITS
 from pti_pipeline.headers import word_of
-from pti_pipeline.lora import check_rank
 from pti_pipeline.objective import Objective, objective_of
 from pti_pipeline.preview import USUAL, WatchSettings, read_watch
 from pti_pipeline.readers import load_readers
 from pti_pipeline.regularizers import find as find_regularizer
 from pti_pipeline.settings import (
-    TARGETS,
     BaseSettings,
     FinetuneSettings,
     InvertSettings,
@@ -23,6 +22,7 @@ from pti_pipeline.settings import (
 )
 from pti_pipeline.steps.prepared import Inversion, prepare_inversion
 from pti_pipeline.studies.local import workers
+from pti_pipeline.targets import check_rank, chosen
 from pti_pipeline.tracking.registry import check_names
 from pti_pipeline.values import experiments, halved, parse_learning_rates, parse_seeds
 
@@ -31,7 +31,7 @@ CHECKPOINTS = 7
 
 
 @dataclass(frozen=True)
-class Plan(Objective):
+class Plan(Objective, Adaptation):
     """What a study does, in the words of the steps' own options."""
 
     images: str
@@ -87,15 +87,17 @@ def check(plan: Plan) -> Inversion:
     shared |= objective_of(plan)
     inversion = InvertSettings(**shared, vectors=plan.vectors)
     names = ("rank", "alpha", "regularizer", "reg_weight", "reg_every", "kappa")
-    common = FinetuneSettings(**shared, **{name: getattr(plan, name) for name in names})
+    own = {name: getattr(plan, name) for name in names} | adaptation_of(plan)
+    common = FinetuneSettings(**shared, **own)
     for lrs in (plan.inversion_lrs, plan.tuning_lrs, plan.regularized_lrs):
         experiments(parse_learning_rates(lrs), parse_seeds(plan.seeds), ("", ()), common)
     check_names(plan.name or word_of(plan.token), plan.alias)
     where = BaseSettings(*(getattr(plan, f.name) for f in fields(BaseSettings)))
     words = plan.token, plan.initializer
     ready = prepare_inversion(where, Path(plan.images), *words, [inversion])
-    check_rank(ready.base.denoiser, plan.rank, TARGETS)
-    load_readers(ready.base, plan.initializer, plan.clip_model, plan.dino_model)
+    base = ready.base
+    check_rank(base.denoiser, plan.rank, chosen(base.denoiser, plan, base.feed_forward))
+    load_readers(base, plan.initializer, plan.clip_model, plan.dino_model)
     return ready
 
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from tiny_families import BUILDERS, build_families
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters, class_word, draw, encode, name_positions, tokenized
-from pti_pipeline.data import load_subject, patterns_of
+from pti_pipeline.data import patterns_of
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import load
 from pti_pipeline.inversion import invert
@@ -25,37 +24,6 @@ from pti_pipeline.twins import make_twins
 
 PROMPTS, SEEDS = ["a photo of cat", "dog on the beach"], [3, 11]
 HOW = SampleSettings(6, 4.0)
-
-
-@pytest.fixture(scope="session")
-def families(tmp_path_factory):
-    return build_families(tmp_path_factory.mktemp("families"))
-
-
-@pytest.fixture(params=BUILDERS)
-def folder(request, families):
-    return families[request.param]
-
-
-@pytest.fixture
-def base(folder):
-    return load(str(folder), "cpu")
-
-
-@pytest.fixture
-def double(base):
-    """A base in float64, where packed and separate training agree to rounding."""
-    base.dtype = torch.float64
-    for part in (*base.text_encoders, base.vae, base.denoiser):
-        part.double()
-    if t5 := getattr(base.pipeline, "text_encoder_3", None):
-        t5.double()
-    return base
-
-
-@pytest.fixture
-def subject(base, pictures):
-    return load_subject(pictures, base.resolution)
 
 
 def vectors_of(base, count=1, spread=0.3):

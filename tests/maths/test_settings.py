@@ -74,6 +74,8 @@ def test_learning_rates():
         ("optimizer", ["adam", "adam-8bit", "prodigy"]),
         ("reg_latents", ["base", "training"]),
         ("reg_timesteps", ["even", "noisy"]),
+        ("rslora", ["no", "yes"]),
+        ("text_encoder", ["no", "yes"]),
     ],
 )
 def test_words(name, known):
@@ -82,6 +84,15 @@ def test_words(name, known):
     told = f"{name} is 'other'. Hint: use one of {', '.join(known)}"
     with refused(re.escape(told) + r"\.$") as caught:
         FinetuneSettings(**{name: "other"})
+    assert caught.value.code == "E202"
+
+
+@pytest.mark.parametrize("text", ["", "to_k,", "to_k, to_v", "to_k,to_k", ".*", "a$b", "to_k."])
+def test_targets_are_names_or_endings(text):
+    for good in ("attention", "attention+feed-forward", "to_k", "ff.net.2,to_out.0"):
+        assert FinetuneSettings(targets=good).targets == good
+    with refused("targets is .*Hint: use attention, attention.feed-forward, or endings") as caught:
+        FinetuneSettings(targets=text)
     assert caught.value.code == "E202"
 
 

@@ -10,7 +10,7 @@ from pti_pipeline.batches import prepare
 from pti_pipeline.cli.stages import finetune as command
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import ResourceError, UsageError
-from pti_pipeline.holding import Ground, beside, gather, hold
+from pti_pipeline.holding import Ground, Prompts, beside, gather, hold
 from pti_pipeline.pivot import Pivot
 from pti_pipeline.regularizers import REGULARIZERS, find, neighbours
 from pti_pipeline.settings import TARGETS, FinetuneSettings
@@ -209,11 +209,12 @@ def test_noisier_rows_may_weigh_more(base, material, pivot):
 
 def test_rows_are_noised_pictures_or_samples_of_the_base(base, material, pivot):
     still = replace(material, spread=torch.zeros_like(material.spread))
-    states = torch.randn(3, 32, 16)
+    ids, vectors = torch.zeros(3, 32, dtype=torch.int64), torch.zeros(3, 1, 16)
+    prompts = Prompts(ids, vectors, torch.randn(3, 32, 16))
     kinds = {}
     for latents in ("training", "base"):
         ground = ground_of(base, still, pivot, reg_latents=latents, reg_bank=40, batch_size=8)
-        rows = hold(ground, states, answers=False)(0, 0)
+        rows = hold(ground, prompts, answers=False)(0, 0)
         kinds[latents] = base.clean(rows.noisy, rows.target, rows.timesteps)  # the noise is known
         lora.detach(ground.adapter)
     known = torch.cdist(kinds["training"].flatten(1), material.mean.flatten(1)).amin(1)

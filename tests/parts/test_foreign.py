@@ -99,7 +99,7 @@ def own(base):
         layer.up.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
     state, expected = lora.peft_state(adapter, 0), answer(base)
     lora.detach(adapter)
-    return state, adapter.config, expected
+    return state, LoraConfig(r=2, lora_alpha=6.0, target_modules=list(TARGETS)), expected
 
 
 @pytest.mark.parametrize("kind", ["diffusers", "peft"])

@@ -8,6 +8,7 @@ from pti_pipeline import lora
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.sampling import sample, to_uint8
 from pti_pipeline.settings import TARGETS
+from pti_pipeline.targets import check_rank
 
 
 def inputs(base, rows, dtype=torch.float32):
@@ -28,9 +29,9 @@ def perturbed(base, seeds=(0,), rank=4, alpha=4.0):
 
 
 def test_a_rank_is_at_most_the_side_of_the_largest_layers(base):
-    lora.check_rank(base.denoiser, 32, TARGETS)
+    check_rank(base.denoiser, 32, TARGETS)
     with pytest.raises(UsageError, match=r"E202.*rank is 33.*at most 32"):
-        lora.check_rank(base.denoiser, 33, TARGETS)
+        check_rank(base.denoiser, 33, TARGETS)
 
 
 def test_attach_changes_nothing_and_detach_gives_the_base_back(base):

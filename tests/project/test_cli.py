@@ -8,6 +8,7 @@ from PIL import Image
 
 from pti_pipeline.cli import main
 from pti_pipeline.tracking.find import find_runs
+from pti_pipeline.weights import read_weights
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "peft", "numpy", "skimage", "matplotlib")
 
@@ -173,3 +174,22 @@ def test_usage_errors_exit_with_2(store, words):
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert no_runs(store)
+
+
+def test_what_a_lora_adapts_reaches_trainings_evaluations_and_exports(store, tiny_folder, pictures):
+    usual = [f"--base={tiny_folder}", "--device=cpu", "--steps=2", "--batch-size=1", "--probes=0"]
+    subject = [f"--images={pictures}", "--token=<c>", "--initializer=cat", "--sample-every=0"]
+    assert invoke("invert", *usual, *subject).exit_code == 0
+    (inversion,) = find_runs(step="invert")
+    tuning = ["--sample-every=0", f"--pivot={inversion.id}", "--rslora=yes"]
+    done = invoke("finetune", *usual, *tuning, "--targets=to_q,net.2")
+    assert done.exit_code == 0, done.output
+    (run,) = find_runs(step="finetune")
+    assert (run.params["targets"], run.params["rslora"]) == ("to_q,net.2", "yes")
+    one_line(invoke("finetune", *usual, *tuning, "--targets=to_q,ff"), "E207", 2)
+    done = invoke("export", f"--model={run.id}", "--form=diffusers,kohya", "--output=out")
+    assert done.exit_code == 0, done.output
+    weights, header = read_weights(store / "out" / "c-lora.safetensors")
+    assert any("ff_net_2" in name for name in weights)
+    assert {float(t) for n, t in weights.items() if n.endswith("alpha")} == {4 * 4**0.5}
+    assert header["ss_network_alpha"] == "8"
