@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import option, whole
-from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD
+from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD, PRECISION
 from pti_pipeline.settings import FinetuneSettings, InvertSettings
 
 GIB = 2**30
@@ -15,7 +15,7 @@ GIB = 2**30
 
 @click.command()
 @option("base", "world", "Base model: world (embedded), a folder or a hub id.")
-@option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"]))
+@PRECISION
 @BASE_BITS
 @option("batch-size", 4, "Rows of each optimizer update.", type=whole("batch_size", 1))
 @option("micro-batch", 0, "Rows of each batch in a pass; 0: all.", type=whole("micro_batch", 0))

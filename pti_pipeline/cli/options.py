@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD
+from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD, PRECISION
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import (
     AT_DISTANCE,
@@ -54,9 +54,7 @@ def place(command: Command) -> Command:
         command,
         BASE_BITS,
         OFFLOAD,
-        option(
-            "precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"])
-        ),
+        PRECISION,
         option(
             "device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"])
         ),
@@ -204,8 +202,8 @@ def subject(command: Command) -> Command:
 
 
 def base_settings(o: dict[str, Any]) -> BaseSettings:
-    """Settings of :func:`place`'s options."""
-    return BaseSettings(*(o[field.name] for field in fields(BaseSettings)))
+    """Settings of :func:`place`'s options, or of those of them that a command has."""
+    return BaseSettings(**{f.name: o[f.name] for f in fields(BaseSettings) if f.name in o})
 
 
 def regularizer_settings(o: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pti_pipeline.cli.options import (
     study,
     whole,
 )
+from pti_pipeline.cli.sparing import PRECISION
 from pti_pipeline.errors import UsageError
 from pti_pipeline.settings import SampleSettings
 from pti_pipeline.values import parse_weights
@@ -153,7 +154,7 @@ def report(**o: Any) -> None:
 @sampling
 @option("base", "", "Base model, if it is elsewhere than at training.")
 @option("device", "auto", "Where to run.", type=click.Choice(["auto", "cuda", "mps", "cpu"]))
-@option("precision", "fp32", "Of the frozen base.", type=click.Choice(["fp32", "bf16", "fp16"]))
+@PRECISION
 def generate(**o: Any) -> None:
     """Draw pictures of a registered character, or of several together."""
     how, weights = SampleSettings(o["sampling_steps"], o["guidance"]), parse_weights(o["weights"])

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import click
 
+PRECISION = click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Of the frozen base.",
+)
 OFFLOAD = click.option(
     "--offload",
     default="no",

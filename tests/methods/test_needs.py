@@ -42,7 +42,16 @@ def name(request, tiny_folder):
     [{}, {"checkpointing": True}, {"micro_batch": 1, "optimizer": "adam-8bit"}],
     ids=["plain", "checkpointing", "micro-batch"],
 )
-def test_shapes_tell_what_a_real_update_takes(name, kind, options):
+def test_shapes_tell_what_a_real_update_takes(tiny_folder, kind, options):
+    _compare(str(tiny_folder), kind, options)
+
+
+@pytest.mark.parametrize("kind", [InvertSettings, FinetuneSettings])
+def test_and_of_the_embedded_world(kind):
+    _compare("world", kind, {"checkpointing": True})
+
+
+def _compare(name, kind, options):
     settings = kind(batch_size=3, **options)
     told, taken = (step_of(base, settings, 2) for base in (draft(name).base, load(name, "cpu")))
     assert (told.kept, told.held) == (taken.kept, taken.held)
