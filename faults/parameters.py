@@ -63,7 +63,7 @@ NUMBERS = {
 CHOICES = {
     "main": ("curve", "executor"),
     "invert": ("device", "at-distance", "optimizer", "norm"),
-    "finetune": ("reg-latents", "reg-timesteps"),
+    "finetune": ("reg-latents", "reg-timesteps", "rslora", "text-encoder", "dora"),
     "sweep": ("stage", "executor", "precision"),
     "claims": ("claim",),
     "world check": ("quick",),
@@ -102,6 +102,7 @@ TUNING_VARY = {
     "rank:0": "E202", "rank:9999": "E202", "alpha:0": "E202", "kappa:nan": "E202",
     "pivot:x": "E218", "regularizer:none,lora": "E232", "regularizer:weight-ball": "E232",
     "reg_weight:-1": "E202", "reg_latents:mine": "E202", "checkpointing:no,yes": "E218",
+    "targets:to_k,to k": "E202", "targets:$(id)": "E202", "dora:maybe": "E202",
 }  # fmt: skip
 FACTORS = (
     "species=dog", "specie=cat", "species", "=", "species=", "column=much", "column=nan",

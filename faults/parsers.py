@@ -95,7 +95,7 @@ def told(rng: Random, _: Path) -> None:
     """Headers of exported files are text, whatever a character is called."""
     said = {f"tuning.{name}": text(rng) for name in ("lr", "steps", "seed")}
     facts = headers.Facts(
-        text(rng), text(rng), text(rng), "f", rng.choice((64, 768, 1024)), 4, 4.0, said
+        text(rng), text(rng), text(rng), "f", rng.choice((64, 768, 1024)), 4, 4.0, "unet", said
     )
     all_told = headers.own(facts) | headers.kohya(facts, text(rng), "hint")
     all_told |= headers.modelspec(facts, "lora", text(rng), text(rng), "hint")

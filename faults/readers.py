@@ -11,6 +11,7 @@ from random import Random
 from types import SimpleNamespace
 
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import save
 from torch import nn
 
@@ -144,9 +145,15 @@ def foreign_loras(rng: Random, folder: Path) -> None:
     if kind == "peft":
         facts = {"r": 2, "lora_alpha": 2, "target_modules": ["to_q"]}
         (folder / "adapter_config.json").write_bytes(json_mutant(rng, facts))
-    state, facts = foreign._read(path)
+    pipeline = SimpleNamespace(
+        unet=denoiser,
+        text_encoder=denoiser,
+        lora_state_dict=StableDiffusionPipeline.lora_state_dict,
+    )
+    parts = ("unet", "text_encoder")
+    state, facts = foreign._read(pipeline, parts, path)
     assert facts is None or isinstance(facts, dict)
-    foreign._layers(SimpleNamespace(unet=denoiser, text_encoder=denoiser), path, state)
+    foreign._layers(pipeline, parts, path, state)
 
 
 def bundles(rng: Random, folder: Path) -> None:

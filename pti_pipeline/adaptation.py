@@ -13,6 +13,8 @@ FEED_FORWARD = "attention+feed-forward"
 ENDING = re.compile(r"\w+(\.\w+)*")
 """The end of a layer's name, as peft matches it."""
 SWITCH = ("no", "yes")
+LINEAR = ("project", "weight-ball", "timestep-rank")
+"""What holds or masks an update that is linear in B A."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +30,18 @@ class Adaptation:
         ``yes``: it is scaled by alpha / sqrt(rank) in place of alpha / rank (Kalajdzievski 2023).
     text_encoder : str
         ``yes``: the attention of the text encoders that read the token gets a LoRA too.
+    dora : str
+        ``yes``: rows of the weights have magnitudes of their own (Liu et al. 2024).
     """
 
     targets: str = ATTENTION
     rslora: str = "no"
     text_encoder: str = "no"
+    dora: str = "no"
 
     def __post_init__(self) -> None:
         _ = self.endings
-        for name in ("rslora", "text_encoder"):
+        for name in ("rslora", "text_encoder", "dora"):
             if (word := getattr(self, name)) not in SWITCH:
                 raise UsageError("E202", f"{name} is '{word}'", f"use one of {', '.join(SWITCH)}")
 
@@ -61,3 +66,11 @@ class Adaptation:
 def adaptation_of(adaptation: Adaptation) -> dict[str, Any]:
     """The adaptation alone, by name, of settings that have more than that."""
     return {field.name: getattr(adaptation, field.name) for field in fields(Adaptation)}
+
+
+def check_held(adaptation: Adaptation, **ways: str) -> None:
+    """Raise ``UsageError`` if a DoRA is to be held in ways that only a LoRA can be, by setting."""
+    for name, way in ways.items():
+        if adaptation.dora == "yes" and way in LINEAR:
+            what = f"dora is 'yes' and {name} is '{way}'"
+            raise UsageError("E202", what, "use one without the other")

@@ -21,6 +21,7 @@ from pti_pipeline.low_rank import (
     locate,
     replace_layer,
     trained,
+    trained_magnitude,
     usable_ranks,
 )
 
@@ -74,7 +75,8 @@ def blended(
     denoiser : nn.Module
         Without a LoRA; left so.
     loras : sequence of LoRA
-        May differ in rank and in the layers that they adapt.
+        May differ in rank and in the layers that they adapt. A DoRA is alone; its weight is that
+        of its low-rank path, and not of its magnitudes.
     weights : sequence of float
         One for each; 1 is as trained, 0 is without.
     encoders : mapping of str to nn.Module, optional
@@ -87,6 +89,8 @@ def blended(
     """
     for lora in loras:
         _check(lora)
+    if len(loras) > 1 and any(lora.made.dora for lora in loras):
+        raise ModelError("E405", "a DoRA does not add up with others", "draw it alone")
     sharers = {
         name: [i for i, lora in enumerate(loras) if name in lora.layers]
         for lora in loras
@@ -127,7 +131,7 @@ def _check(lora: LoRA) -> None:
         _ = lora.made
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError("E405", "this LoRA does not say how it is scaled", HINT) from error
-    if 2 * len(lora.layers) != len(lora.state):
+    if (2 + lora.made.dora) * len(lora.layers) != len(lora.state):
         raise ModelError("E405", "this LoRA holds more than pairs of A and B", HINT)
 
 
@@ -151,4 +155,7 @@ def _sum(linear: nn.Linear, name: str, parts: Sequence[tuple[LoRA, float]]) -> P
         for (_, b), (lora, weight) in zip(pairs, parts, strict=True)
     ]
     place = linear.weight.device
+    if (only := parts[0][0]).made.dora:
+        magnitude = trained_magnitude(only.state, name, linear).float()[None].to(place)
+        return PackedLoRA(linear, down[None].to(place), scaled[0][None].to(place), 1.0, magnitude)
     return PackedLoRA(linear, down[None].to(place), torch.cat(scaled, 1)[None].to(place), 1.0)

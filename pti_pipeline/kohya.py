@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.low_rank import MAGNITUDE
 from pti_pipeline.pivot import Pivot, by_encoder
 from pti_pipeline.weights import BUNDLED
 
@@ -43,6 +44,9 @@ def lora_weights(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tenso
     first = "te1" if any(name.startswith("text_encoder_2.") for name in weights) else "te"
     parts = {"unet": "unet", "text_encoder": first, "text_encoder_2": "te2"}
     for name, value in weights.items():
+        if name.endswith(MAGNITUDE):
+            what = "this LoRA is a DoRA, which is not written under kohya's names"
+            raise ModelError("E421", what, "take the form diffusers or merged")
         match = OURS.fullmatch(name)
         if match is None:
             raise ModelError("E405", f"this LoRA holds '{name}'", "give one that pti trained")

@@ -7,7 +7,6 @@ at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from pti_pipeline import distance
+from pti_pipeline.dora import norms
 from pti_pipeline.errors import ModelError
 from pti_pipeline.lora_config import Config
 from pti_pipeline.low_rank import (
     HINT,
+    MAGNITUDE,
     PREFIX,
     PackedLoRA,
     asked_timesteps,
@@ -30,6 +30,7 @@ from pti_pipeline.low_rank import (
     named,
     replace_layer,
     trained,
+    trained_magnitude,
     usable_ranks,
 )
 from pti_pipeline.randomness import generator
@@ -69,14 +70,8 @@ class Adapter:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Every trainable tensor, each with a leading axis K: downs and ups, layer by layer."""
-        return [tensor for layer in self.layers.values() for tensor in (layer.down, layer.up)]
-
-
-def effective(adapter: Adapter) -> distance.Layers:
-    """Copies of the LoRAs' layers, as their distances are taken of."""
-    layers = adapter.layers.values()
-    return distance.by_shape([la.down.detach() for la in layers], [la.up.detach() for la in layers])
+        """Every trainable tensor, each with a leading axis K, layer by layer."""
+        return [tensor for layer in self.layers.values() for tensor in layer.trained]
 
 
 def attach(
@@ -87,6 +82,7 @@ def attach(
     seeds: Sequence[int],
     rslora: bool = False,
     encoders: Mapping[str, nn.Module] = NONE,
+    dora: bool = False,
 ) -> Adapter:
     """Put one new LoRA for each seed before the target layers of ``denoiser``.
 
@@ -109,13 +105,15 @@ def attach(
         Scale it by alpha / sqrt(r).
     encoders : mapping of str to nn.Module, optional
         Text encoders whose attention gets a LoRA too, by the pipeline's names; frozen.
+    dora : bool
+        Give each row of the weights a magnitude; it starts as the row's norm.
 
     Raises
     ------
     UsageError
         If no layer matches, or one that is not linear.
     """
-    config = Config(rank, alpha, tuple(targets), rslora)
+    config = Config(rank, alpha, tuple(targets), rslora, dora)
     linears = adapted(denoiser, targets)
     for part, encoder in encoders.items():
         found = adapted(encoder, ENCODER_TARGETS)
@@ -125,7 +123,9 @@ def attach(
         shape, place = (rank, linear.in_features), linear.weight.device
         drawn = [torch.randn(shape, generator=generator(s, "lora", index)) / rank for s in seeds]
         up = torch.zeros(len(seeds), linear.out_features, rank, device=place)
-        layers[name] = PackedLoRA(linear, torch.stack(drawn).to(place), up, config.scale)
+        down = torch.stack(drawn).to(place)
+        magnitude = norms(linear.weight.to(down.dtype), down, up, 0.0) if dora else None
+        layers[name] = PackedLoRA(linear, down, up, config.scale, magnitude)
         replace_layer(*locate(denoiser, encoders, name), layers[name])
     return Adapter(denoiser, layers, config, encoders)
 
@@ -190,6 +190,9 @@ def peft_state(adapter: Adapter, experiment: int) -> dict[str, Tensor]:
     for name, layer in adapter.layers.items():
         state[f"{PREFIX}{name}.lora_A.weight"] = layer.down[experiment].detach().cpu().clone()
         state[f"{PREFIX}{name}.lora_B.weight"] = layer.up[experiment].detach().cpu().clone()
+        if layer.magnitude is not None:
+            magnitude = layer.magnitude[experiment]
+            state[f"{PREFIX}{name}.{MAGNITUDE}"] = magnitude.detach().cpu().clone()
     return state
 
 
@@ -220,7 +223,7 @@ def attach_states(
     read, first = Config.read(config), states[0]
     parts = {name.removeprefix(PREFIX).partition(".")[0] for name in first}
     tuned = {part: encoder for part, encoder in encoders.items() if part in parts}
-    made = read.rank, read.alpha, read.targets, [0] * len(states), read.rslora, tuned
+    made = read.rank, read.alpha, read.targets, [0] * len(states), read.rslora, tuned, read.dora
     adapter = attach(denoiser, *made)
     try:
         if len(first) != len(adapter.parameters):
@@ -230,16 +233,11 @@ def attach_states(
                 down, up = trained(state, name, layer.linear, read.rank)
                 layer.down[k].copy_(down)
                 layer.up[k].copy_(up)
+                if layer.magnitude is not None:
+                    layer.magnitude[k].copy_(trained_magnitude(state, name, layer.linear))
     except ModelError:
         detach(adapter)
         raise
     if read.timesteps:
         rank_by_timestep(adapter, read.timesteps)
     return adapter
-
-
-def base_norm(adapter: Adapter) -> float:
-    """Frobenius norm of the adapted base weights together, for relative distances."""
-    return math.sqrt(
-        sum(float(la.linear.weight.double().square().sum()) for la in adapter.layers.values())
-    )

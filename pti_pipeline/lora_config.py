@@ -22,6 +22,8 @@ class Config:
         Endings of the names of the denoiser's layers.
     rslora : bool
         Whether they are scaled by alpha / sqrt(rank).
+    dora : bool
+        Whether rows of the weights have magnitudes, see :mod:`pti_pipeline.dora`.
     timesteps : int
         Of the base, if noisier rows use fewer ranks; else 0.
     """
@@ -30,6 +32,7 @@ class Config:
     alpha: float
     targets: tuple[str, ...] = ()
     rslora: bool = False
+    dora: bool = False
     timesteps: int = 0
 
     @property
@@ -50,7 +53,7 @@ class Config:
 
     def facts(self) -> dict[str, Any]:
         """As it is saved with the weights: by peft's names, and :data:`OURS`."""
-        more = {"use_rslora": self.rslora, "timestep_rank": self.timesteps}
+        more = {"use_rslora": self.rslora, "use_dora": self.dora, "timestep_rank": self.timesteps}
         usual = {"r": self.rank, "lora_alpha": self.alpha, "target_modules": list(self.targets)}
         return usual | {name: value for name, value in more.items() if value}
 
@@ -69,6 +72,7 @@ class Config:
             float(facts["lora_alpha"]),
             targets,
             bool(facts.get("use_rslora", False)),
+            bool(facts.get("use_dora", False)),
             int(facts.get("timestep_rank", 0)),
         )
         if found.rank < 1 or not math.isfinite(found.scale):

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pti_pipeline import dora
 from pti_pipeline.errors import ModelError
 
 HINT = "use the base model that it was trained on"
+MAGNITUDE = "lora_magnitude_vector"
+"""What peft calls a DoRA's magnitude."""
 PREFIX = "base_model.model."
 """What peft's names of weights begin with."""
 
@@ -25,14 +28,23 @@ class PackedLoRA(nn.Module):
     down : Tensor, shape (K, r, in)
     up : Tensor, shape (K, out, r)
     scale : float
+    magnitude : Tensor, shape (K, out), optional
+        Of a DoRA: norms that the rows of the updated weights have.
     """
 
-    def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
+    def __init__(
+        self,
+        linear: nn.Linear,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        magnitude: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.linear, self.scale, self.enabled = linear, scale, True
         self.part = slice(None)
         self.mask: Tensor | None = None
-        self.down, self.up = down, up
+        self.down, self.up, self.magnitude = down, up, magnitude
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (K b, ..., in) to (K b, ..., out); rows are experiment-major, K those of ``part``.
@@ -48,7 +60,34 @@ class PackedLoRA(nn.Module):
             rows = hidden.reshape(len(x), -1, hidden.shape[-1])
             hidden = (rows * self.mask[:, None]).reshape(hidden.shape)
         base = y.reshape(len(up), -1, y.shape[-1])
+        if self.magnitude is not None:
+            moved = torch.bmm(hidden, up.mT)
+            return self._scaled(base, moved, self.magnitude[self.part]).reshape(y.shape)
         return torch.baddbmm(base, hidden, up.mT, alpha=self.scale).reshape(y.shape)
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """What is trained of it, each with a leading axis K."""
+        return [t for t in (self.down, self.up, self.magnitude) if t is not None]
+
+    def change(self, experiment: int) -> Tensor:
+        """What one experiment's update adds to the weights, (out, in)."""
+        down, up = self.down[experiment], self.up[experiment]
+        if self.magnitude is None:
+            return self.scale * (up @ down)
+        weight = self.linear.weight.to(down.dtype)
+        return dora.change(weight, down, up, self.magnitude[experiment], self.scale)
+
+    def _scaled(self, base: Tensor, moved: Tensor, magnitude: Tensor) -> Tensor:
+        """Answers with each row of the weights at its magnitude.
+
+        Their norms count as constants in the backward pass (section 4.3 of the paper).
+        """
+        down, up = self.down[self.part].detach(), self.up[self.part].detach()
+        lengths = dora.norms(self.linear.weight.to(down.dtype), down, up, self.scale)
+        share = (magnitude / lengths).to(base.dtype)[:, None]
+        plain = base if self.linear.bias is None else base - self.linear.bias
+        return base + (share - 1) * plain + share * self.scale * moved
 
 
 def locate(
@@ -94,6 +133,16 @@ def trained(
     if not (down.isfinite().all() and up.isfinite().all()):
         raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
     return down, up
+
+
+def trained_magnitude(state: Mapping[str, Tensor], name: str, linear: nn.Linear) -> Tensor:
+    """Magnitude (out,) of one layer of a trained DoRA; else raise ``ModelError``."""
+    found = state.get(f"{PREFIX}{name}.{MAGNITUDE}")
+    if found is None or found.shape != (linear.out_features,):
+        raise ModelError("E405", f"this LoRA does not fit layer '{name}'", HINT)
+    if not found.isfinite().all():
+        raise ModelError("E403", "this LoRA is not finite", "tune at a lower rate")
+    return found
 
 
 def usable_ranks(rank: int, timesteps: int, now: Tensor) -> Tensor:

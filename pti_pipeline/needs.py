@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pti_pipeline import lora
+from pti_pipeline import lora, travel
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.data import TEMPLATES
 from pti_pipeline.families.base import BaseModel
@@ -180,7 +180,7 @@ def _tuning(base: BaseModel, settings: FinetuneSettings, experiments: int) -> It
         ones = torch.ones(len(answers), device=base.device)
         return Losses.plain(*pack_losses(answers, target, batch.area, ones, experiments, size))
 
-    before = lora.effective(adapter)  # where distances are taken from
+    before = travel.place(adapter)  # where distances are taken from
     try:
         yield adapter.parameters, loss
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pti_pipeline.adaptation import Adaptation
+from pti_pipeline.adaptation import Adaptation, check_held
 from pti_pipeline.errors import UsageError
 from pti_pipeline.objective import Objective
 
@@ -191,6 +191,7 @@ class FinetuneSettings(TrainSettings, Adaptation):
             _from_zero(name, getattr(self, name))
         if self.regularizer == "weight-ball" and not self.until_distance:
             raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
+        check_held(self, at_distance=self.at_distance, regularizer=self.regularizer)
         _one_of("reg_latents", self.reg_latents, REG_LATENTS)
         _one_of("reg_timesteps", self.reg_timesteps, REG_TIMESTEPS)
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from pti_pipeline import distance, lora
+from pti_pipeline import distance, lora, travel
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recomputing import Around, recomputed
@@ -87,7 +87,7 @@ def finetune(
     vectors = torch.stack([pivot.embedding for pivot in pivots]).to(states.device)
     size = first.batch_size
     row_pivots = whose.repeat_interleave(size).unflatten(0, (len(seeds), -1))
-    scale, weights = adapter.scale, lora.base_norm(adapter)
+    weights = travel.base_norm(adapter)
 
     regularizations = regularizations or [Regularization()] * len(seeds)
     draws = [r.rows for r in regularizations if r.rows]
@@ -134,7 +134,7 @@ def finetune(
     @torch.no_grad()
     def settle() -> Tensor:
         if project:
-            travelled = distance.lora_delta_norm(lora.effective(adapter), scale)
+            travelled = travel.travelled(adapter, travel.place(adapter))
             share = (bound / travelled).clamp(max=1).sqrt()
             for p in adapter.parameters:
                 p.mul_(share.to(p.dtype)[:, None, None])
@@ -144,11 +144,11 @@ def finetune(
     lr, clip = rates(experiments, adapter.parameters[0])
     manner = manner_of(experiments, [e.weight_decay for e in experiments])
     numbers = sum(p[0].numel() for p in adapter.parameters)
-    before = lora.effective(adapter)
+    before = travel.place(adapter)
     for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size, manner):
-        now = lora.effective(adapter)
-        state.path = state.path + distance.lora_step_norm(now, before, scale)
-        travelled, before = distance.lora_delta_norm(now, scale), now
+        now = travel.place(adapter)
+        state.path = state.path + travel.stepped(adapter, now, before)
+        travelled, before = travel.travelled(adapter, now), now
         state.nominal = state.nominal + record.lr
         if not project:
             state.stop |= travelled >= bound

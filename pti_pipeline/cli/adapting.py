@@ -28,6 +28,12 @@ OPTIONS = (
         "A LoRA on the text encoders' attention too: yes or no.",
         type=click.Choice(SWITCH),
     ),
+    option(
+        "dora",
+        "no",
+        "Learn the magnitude of each row of the weights apart from its direction: yes or no.",
+        type=click.Choice(SWITCH),
+    ),
 )
 """In the order in which they are listed."""
 

@@ -18,7 +18,7 @@ from pti_pipeline.weights import BUNDLED, read_weights, refuse_pickle
 
 PEFT = "base_model.model."
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
-WEIGHT = re.compile(r"([a-z_0-9]+)\.(.+)\.lora_([AB])\.weight")
+WEIGHT = re.compile(r"([a-z_0-9]+)\.(.+)\.lora_(?:([AB])\.weight|(magnitude)_vector(?:\.weight)?)")
 HINT = "give a LoRA of this base model, as diffusers, peft or kohya write it"
 
 
@@ -174,7 +174,7 @@ def _layers(
         if match is None:
             what = f"'{path.name}' holds '{name}', which is no weight of a LoRA"
             raise ModelError("E411", what, HINT)
-        found.setdefault(f"{match[1]}.{match[2]}", {})[match[3]] = value
+        found.setdefault(f"{match[1]}.{match[2]}", {})[match[3] or match[4]] = value
     if not found:
         raise ModelError("E411", f"'{path.name}' holds no weights", HINT)
     if others := {name.partition(".")[0] for name in found} - {*parts}:
@@ -186,7 +186,9 @@ def _layers(
             weight = getattr(pipeline, part).get_submodule(layer).weight
         except AttributeError:
             raise _misfit(path, name) from None
-        if set(pair) != {"A", "B"} or weight.ndim not in (2, 4):
+        magnitude = pair.pop("magnitude", None)
+        fits = magnitude is None or (weight.ndim == 2 and magnitude.shape == weight.shape[:1])
+        if set(pair) != {"A", "B"} or weight.ndim not in (2, 4) or not fits:
             raise _misfit(path, name)
         rank = len(pair["A"])
         down, up = (rank, *weight.shape[1:]), (len(weight), rank, *[1] * (weight.ndim - 2))
@@ -207,6 +209,11 @@ def _moved(pipeline: Any, path: Path, layers: list[str]) -> Moved:
         if not hasattr(module, "get_delta_weight"):
             raise _misfit(path, name)
         (adapter,) = module.active_adapters
-        moved += float(module.get_delta_weight(adapter).double().square().sum())
-        weights += float(module.get_base_layer().weight.double().square().sum())
+        base = module.get_base_layer().weight.double()
+        delta = module.get_delta_weight(adapter).double()
+        if adapter in module.lora_magnitude_vector:
+            turned = (base + delta) / (base + delta).norm(dim=1, keepdim=True)
+            delta = module.lora_magnitude_vector[adapter].weight.double()[:, None] * turned - base
+        moved += float(delta.square().sum())
+        weights += float(base.square().sum())
     return Moved(moved**0.5, weights**0.5)

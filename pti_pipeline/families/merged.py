@@ -91,7 +91,7 @@ def _moves(
         return {}
     attached = lora.attach_states(denoiser, [adapter[0]], adapter[1], encoders)
     lora.detach(attached)
-    return {la.linear: la.scale * (la.up[0] @ la.down[0]) for la in attached.layers.values()}
+    return {la.linear: la.change(0) for la in attached.layers.values()}
 
 
 @contextmanager

@@ -127,6 +127,10 @@ class PipelineModel:
         parts = self._parts[placing.ENCODERS]
         return [encoders.table(encoder).to(self.device) for encoder in parts]
 
+    def _names(self) -> tuple[str, ...]:
+        """The pipeline's names of what can have a LoRA: the denoiser, and text encoders."""
+        return (self.denoiser_part, *(name for _, name in self.encoder_parts))
+
     @property
     def encoders(self) -> dict[str, nn.Module]:
         """Text encoders that read placeholders, by the pipeline's names."""
@@ -227,19 +231,17 @@ class PipelineModel:
         self, state: Mapping[str, Tensor], metadata: Mapping[str, Any], folder: Path
     ) -> None:
         """Write a LoRA (peft's names) as the file that ``load_lora_weights`` reads."""
-        parts = (self.denoiser_part, *self.encoders)
-        files.save_lora(type(self.pipeline), parts, state, metadata, folder)
+        files.save_lora(type(self.pipeline), self._names(), state, metadata, folder)
 
     def load_lora(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a LoRA file: peft's names, and its rank, alpha and target modules."""
-        return files.load_lora((self.denoiser_part, *self.encoders), path)
+        return files.load_lora(self._names(), path)
 
     def lora_file(self, path: Path) -> AbstractContextManager[Moved]:
         """Attach a LoRA file made elsewhere; see :func:`pti_pipeline.families.foreign.attached`."""
-        parts = (self.denoiser_part, *self.encoders)
         with torch.enable_grad():
             _ = self.text_encoders, self.denoiser  # its layers go where they are
-        return foreign.attached(self.pipeline, parts, path)
+        return foreign.attached(self.pipeline, self._names(), path)
 
     def save_merged(self, pivot: Pivot, path: Path | None, folder: Path) -> None:
         """Write a whole pipeline's folder with a pivot, and a LoRA file of ours, merged into it."""

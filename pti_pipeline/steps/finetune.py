@@ -152,9 +152,16 @@ def _adapter(base: BaseModel, trained: Sequence[FinetuneSettings]) -> lora.Adapt
     """Attach a new LoRA of each experiment."""
     first, seeds = trained[0], [e.seed for e in trained]
     targets = chosen(base.denoiser, first, base.feed_forward)
-    encoders = base.encoders if first.text_encoder == "yes" else lora.NONE
-    made = first.rank, first.alpha, targets, seeds, first.rslora == "yes", encoders
-    return lora.attach(base.denoiser, *made)
+    return lora.attach(
+        base.denoiser,
+        first.rank,
+        first.alpha,
+        targets,
+        seeds,
+        first.rslora == "yes",
+        base.encoders if first.text_encoder == "yes" else lora.NONE,
+        first.dora == "yes",
+    )
 
 
 def _views(

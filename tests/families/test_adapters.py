@@ -40,21 +40,28 @@ def attach(base, settings, seeds=(0,), up=0.0):
     """New LoRAs as a tuning attaches them, in the base's precision, and moved by ``up``."""
     targets = chosen(base.denoiser, settings, base.feed_forward)
     encoders = base.encoders if settings.text_encoder == "yes" else {}
-    made = targets, seeds, settings.rslora == "yes", encoders
+    made = targets, seeds, settings.rslora == "yes", encoders, settings.dora == "yes"
     adapter = lora.attach(base.denoiser, 2, 3.0, *made)
     for index, layer in enumerate(adapter.layers.values()):
         drawn = torch.randn(layer.up.shape, generator=generator(0, "test", index))
         layer.up = (layer.up + up * drawn).float().to(base.dtype)
         layer.down = layer.down.to(base.dtype)
+        if layer.magnitude is not None:
+            more = 1 + up * torch.rand(layer.magnitude.shape, generator=generator(1, "test", index))
+            layer.magnitude = (layer.magnitude * more).float().to(base.dtype)
     return adapter
 
 
-def answer(base, prompts=("a photo of cat", "dog on the beach")):
+def asked(base, prompts=("a photo of cat", "dog on the beach")):
     shape = (len(prompts), *base.start_latents([0]).shape[1:])
     noisy = torch.randn(shape, generator=generator(0, "answer", 0)).to(base.dtype)
-    with torch.no_grad():
-        states = base.condition(base.tokenize(prompts, []))
-        return base.predict(noisy, torch.full((len(prompts),), 500), states)
+    states = base.condition(base.tokenize(prompts, []))
+    return base.predict(noisy, torch.full((len(prompts),), 500), states)
+
+
+@torch.no_grad()
+def answer(base):
+    return asked(base)
 
 
 def answered_by(base, pipe):
@@ -96,7 +103,7 @@ def double_material(base, subject):
     return Material(found.mean.double(), found.spread.double(), found.ids, found.prompts)
 
 
-OPTIONS = [{"targets": FEED_FORWARD}, {"rslora": "yes"}, {"text_encoder": "yes"}]
+OPTIONS = [{"targets": FEED_FORWARD}, {"rslora": "yes"}, {"text_encoder": "yes"}, {"dora": "yes"}]
 
 
 def unread(base, name):
@@ -176,17 +183,14 @@ def test_its_file_is_read_by_diffusers_and_by_us(double, folder, tmp_path, optio
     assert torch.equal(answer(base), before)
     with base.lora_file(path) as moved:
         torch.testing.assert_close(answer(base), expected, **NEAR)
-    travelled = sum(
-        (layer.scale * layer.up[0] @ layer.down[0]).square().sum()
-        for layer in adapter.layers.values()
-    )
-    assert moved.delta_norm == pytest.approx(float(travelled) ** 0.5, rel=1e-5)
+    travelled = sum(layer.change(0).square().sum() for layer in adapter.layers.values())
+    assert moved.delta_norm == pytest.approx(float(travelled) ** 0.5, rel=1e-4)
     pipe = plain(folder)
     pipe.load_lora_weights(tmp_path)
     torch.testing.assert_close(answered_by(base, pipe), expected, **NEAR)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", OPTIONS[:3])
 @pytest.mark.parametrize("family", ["sd-noise", "sdxl"])
 def test_kohyas_names_and_alpha_draw_the_same(families, family, tmp_path, options):
     base = load(str(families[family]), "cpu")
@@ -209,6 +213,21 @@ def test_layers_without_a_name_at_kohyas_are_refused(families, tmp_path):
     file = read_lora(saved(base, adapter, tmp_path))
     with pytest.raises(ModelError, match=r"E421.*add_embedding\.linear_1"):
         kohya.lora_weights(file.weights, file.alpha)
+
+
+def test_a_dora_has_no_kohya_names_and_is_drawn_alone(families, tmp_path):
+    base = load(str(families["sd-noise"]), "cpu")
+    adapter = attach(base, Adaptation(dora="yes"), up=0.1)
+    lora.detach(adapter)
+    file = read_lora(saved(base, adapter, tmp_path))
+    with pytest.raises(ModelError, match=r"E421.*DoRA"):
+        kohya.lora_weights(file.weights, file.alpha)
+    one = LoRA(*base.load_lora(file.path))
+    with (
+        pytest.raises(ModelError, match=r"E405.*does not add up"),
+        blended(base.denoiser, [one, one], [1.0, 1.0]),
+    ):
+        pass
 
 
 def test_pictures_of_trained_encoders_are_those_of_diffusers_and_of_each_alone(
@@ -292,15 +311,24 @@ def test_a_merged_pipeline_has_the_encoders_moved(families, tmp_path):
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_rslora_is_pefts(double):
-    base = double
-    adapter = attach(base, Adaptation(rslora="yes"), up=0.3)
-    state, expected = lora.peft_state(adapter, 0), answer(base)
+@pytest.mark.parametrize("folder", ["sd-noise", "sd3"], indirect=True)
+@pytest.mark.parametrize("option", ["rslora", "dora"])
+def test_its_answer_and_its_gradients_are_pefts(double, option):
+    base, name = double, "lora_magnitude_vector"
+    adapter = attach(base, Adaptation(**{option: "yes"}), up=0.3)
+    state, own = lora.peft_state(adapter, 0), [p.requires_grad_() for p in adapter.parameters]
+    expected = asked(base)
+    gradients = torch.autograd.grad(expected.square().sum(), own)
     lora.detach(adapter)
-    config = LoraConfig(r=2, lora_alpha=3.0, target_modules=list(TARGETS), use_rslora=True)
+    more = {f"use_{option}": True}
+    config = LoraConfig(r=2, lora_alpha=3.0, target_modules=list(TARGETS), **more)
     inject_adapter_in_model(config, base.denoiser)
-    set_peft_model_state_dict(
-        base.denoiser, {name.removeprefix(PREFIX): value for name, value in state.items()}
-    )
+    plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
+    assert not set_peft_model_state_dict(base.denoiser, plain).unexpected_keys
     base.denoiser.double()
-    torch.testing.assert_close(answer(base), expected, rtol=1e-9, atol=1e-9)
+    found, theirs = asked(base), dict(base.denoiser.named_parameters())
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    kinds = ["lora_A", "lora_B"] + [name] * (option == "dora")
+    same = [theirs[f"{la}.{kind}.default.weight"] for la in adapter.layers for kind in kinds]
+    for ours, other in zip(gradients, torch.autograd.grad(found.square().sum(), same), strict=True):
+        torch.testing.assert_close(ours[0], other, rtol=1e-7, atol=1e-9)

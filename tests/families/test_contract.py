@@ -274,8 +274,7 @@ def test_its_lora_file_is_one_of_diffusers(base, folder, tmp_path):
     assert torch.equal(answer(base), before)
     pipe = plain(folder)
     pipe.load_lora_weights(tmp_path)
-    modules = base.denoiser, getattr(pipe, base.denoiser_part)
-    base.denoiser = modules[1]
+    base._parts["denoiser"] = (getattr(pipe, base.denoiser_part),)
     torch.testing.assert_close(answer(base), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pti_pipeline import distance
+from pti_pipeline import distance, dora
 
 
 def source(seed=0):
@@ -111,3 +111,42 @@ def test_a_tiny_step_keeps_its_digits():
         (torch.full_like(u, 1e-7) @ d).square().sum((1, 2)) for d, u in zip(downs, ups, strict=True)
     ]
     torch.testing.assert_close(found, torch.stack(squares).sum(0).sqrt(), rtol=1e-6, atol=0)
+
+
+def dora_layers(generator, experiments=2):
+    """Weights, and a DoRA's values now and shortly before, of two layers of unequal shape."""
+    layers = []
+    for out, wide in ((6, 5), (3, 8)):
+        weight = torch.randn(out, wide, generator=generator)
+        now = [torch.randn(experiments, *s, generator=generator) for s in ((2, wide), (out, 2))]
+        magnitude = 1 + torch.rand(experiments, out, generator=generator)
+        before = [t + 1e-4 * torch.randn(t.shape, generator=generator) for t in (*now, magnitude)]
+        layers.append((weight, (*now, magnitude), before))
+    return layers
+
+
+def test_distances_of_a_dora_are_those_of_its_explicit_weights():
+    scale, layers = 0.7, dora_layers(torch.Generator().manual_seed(0))
+
+    def explicit(values, k):
+        found = []
+        for (weight, *_), (down, up, magnitude) in zip(layers, values, strict=True):
+            turned = weight.double() + scale * up[k].double() @ down[k].double()
+            length = turned.norm(dim=1, keepdim=True)
+            found.append((magnitude[k].double()[:, None] * turned / length - weight).flatten())
+        return torch.cat(found)
+
+    now, before = [la[1] for la in layers], [la[2] for la in layers]
+    ours = [
+        [dora.measured(la[0], *values, scale) for la, values in zip(layers, each, strict=True)]
+        for each in (now, before)
+    ]
+    travelled, stepped = dora.delta_norm(ours[0], scale), dora.step_norm(*ours, scale)
+    for k in range(2):
+        torch.testing.assert_close(travelled[k], explicit(now, k).norm())
+        step = (explicit(now, k) - explicit(before, k)).norm()
+        torch.testing.assert_close(stepped[k], step, rtol=1e-7, atol=0)
+        down, up, magnitude = (t[k].double() for t in now[0])
+        change = dora.change(layers[0][0].double(), down, up, magnitude, scale)
+        torch.testing.assert_close(change.flatten(), explicit(now, k)[: change.numel()])
+    assert float(dora.step_norm(ours[0], ours[0], scale).max()) == 0

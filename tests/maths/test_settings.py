@@ -76,6 +76,7 @@ def test_learning_rates():
         ("reg_timesteps", ["even", "noisy"]),
         ("rslora", ["no", "yes"]),
         ("text_encoder", ["no", "yes"]),
+        ("dora", ["no", "yes"]),
     ],
 )
 def test_words(name, known):
@@ -94,6 +95,16 @@ def test_targets_are_names_or_endings(text):
     with refused("targets is .*Hint: use attention, attention.feed-forward, or endings") as caught:
         FinetuneSettings(targets=text)
     assert caught.value.code == "E202"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("at_distance", "project"), ("regularizer", "weight-ball"), ("regularizer", "timestep-rank")],
+)
+def test_a_dora_is_not_held_as_what_is_linear(name, value):
+    with refused(f"dora is 'yes' and {name} is '{value}'. Hint: use one without the other"):
+        FinetuneSettings(dora="yes", until_distance=1.0, **{name: value})
+    FinetuneSettings(dora="no", until_distance=1.0, **{name: value})
 
 
 def test_a_learned_vectors_norm():

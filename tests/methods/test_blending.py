@@ -43,7 +43,7 @@ def test_weighted_sums_are_those_of_diffusers_adapters(base, tiny_folder, tmp_pa
     with blended(own, [LoRA(*one), LoRA(*other)], (1.0, 1.0)):
         assert not torch.allclose(ours, answers(base), atol=1e-3)
     assert torch.equal(answers(base), plain)
-    base.denoiser = pipe.unet
+    base._parts["denoiser"] = (pipe.unet,)
     torch.testing.assert_close(ours, answers(base), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(ours, plain, atol=1e-3)
 

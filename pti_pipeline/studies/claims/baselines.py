@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from pti_pipeline import distance, lora
+from pti_pipeline import lora, travel
 from pti_pipeline.batches import Material, prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.data import patterns_of
@@ -120,7 +120,7 @@ def _trained(
     )
     try:
         who = Characters(TOKEN, train(adapter)[None])
-        travelled = distance.lora_delta_norm(lora.effective(adapter), adapter.scale)
+        travelled = travel.travelled(adapter, travel.place(adapter))
         run = {
             "lr": settings.lr,
             "diverged": not bool(travelled.isfinite().all()),

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pti_pipeline import lora
+from pti_pipeline import lora, travel
 from pti_pipeline.batches import prepare
 from pti_pipeline.characters import Characters
 from pti_pipeline.data import patterns_of
-from pti_pipeline.distance import lora_delta_norm
 from pti_pipeline.pivot import Pivot, placeholder_tokens
 from pti_pipeline.probes import encode_probe, read
 from pti_pipeline.regularizers import regularize
@@ -114,7 +113,7 @@ def _scaled(
         for layer in adapter.layers.values():
             layer.up.detach().mul_(scale)
         now = read(bench.base, bench.probe, states)
-        travelled = lora_delta_norm(lora.effective(adapter), adapter.scale)
+        travelled = travel.travelled(adapter, travel.place(adapter))
         rows.append({"scale": scale, "distance": float(travelled[0]), "losses": losses(now)})
     _restore(adapter, last)
     return rows
