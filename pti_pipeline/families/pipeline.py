@@ -36,8 +36,7 @@ class PipelineModel:
     schedule : Schedule
         Noise that the denoiser was trained with.
     offload : bool
-        Have on the device only what is in use, see :mod:`pti_pipeline.families.placing`: the parts
-        come when they are asked for, as attributes.
+        Let parts come to the device as they are asked for; see :mod:`.placing`.
     bits : int
         Of the denoiser's linear layers; 16 leaves them as they are. The fingerprint is that of the
         weights before.
@@ -81,8 +80,7 @@ class PipelineModel:
         }
         for part in chain(*self._parts.values()):
             part.requires_grad_(False).eval()
-        sides = self._config(placing.DENOISER).sample_size
-        self.resolution = sides * pipeline.vae_scale_factor
+        self.resolution = self._config(placing.DENOISER).sample_size * pipeline.vae_scale_factor
         trained = (*readers, pipeline.vae, getattr(pipeline, self.denoiser_part))
         self.fingerprint = fingerprint(trained, schedule)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
@@ -125,8 +123,7 @@ class PipelineModel:
 
     def _tables(self) -> list[Tensor]:
         """Embedding tables of the text encoders, on the device."""
-        parts = self._parts[placing.ENCODERS]
-        return [encoders.table(encoder).to(self.device) for encoder in parts]
+        return [encoders.table(e).to(self.device) for e in self._parts[placing.ENCODERS]]
 
     def check_token(self, token: str) -> None:
         """Raise ``UsageError`` if ``token`` can't be a placeholder token."""
