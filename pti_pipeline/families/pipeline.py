@@ -37,8 +37,7 @@ class PipelineModel:
     schedule : Schedule
         Noise that the denoiser was trained with.
     offload : bool
-        Have on the device only what is in use, see :mod:`pti_pipeline.families.placing`: the parts
-        come when they are asked for, as attributes.
+        Let parts come to the device as they are asked for; see :mod:`.placing`.
     bits : int
         Of the denoiser's linear layers; 16 leaves them as they are. The fingerprint is that of the
         weights before.
@@ -84,8 +83,7 @@ class PipelineModel:
         }
         for part in chain(*self._parts.values()):
             part.requires_grad_(False).eval()
-        sides = self._config(placing.DENOISER).sample_size
-        self.resolution = sides * pipeline.vae_scale_factor
+        self.resolution = self._config(placing.DENOISER).sample_size * pipeline.vae_scale_factor
         trained = (*readers, pipeline.vae, getattr(pipeline, self.denoiser_part))
         self.fingerprint = fingerprint(trained, schedule)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
@@ -103,6 +101,10 @@ class PipelineModel:
     def denoiser(self) -> Any:
         """On the device."""
         return self._here(placing.DENOISER)[0]
+
+    @denoiser.setter
+    def denoiser(self, other: Any) -> None:
+        self._parts[placing.DENOISER] = (other,)
 
     @property
     def text_encoders(self) -> tuple[Any, ...]:
@@ -124,8 +126,7 @@ class PipelineModel:
 
     def _tables(self) -> list[Tensor]:
         """Embedding tables of the text encoders, on the device."""
-        parts = self._parts[placing.ENCODERS]
-        return [encoders.table(encoder).to(self.device) for encoder in parts]
+        return [encoders.table(e).to(self.device) for e in self._parts[placing.ENCODERS]]
 
     def _names(self) -> tuple[str, ...]:
         """The pipeline's names of what can have a LoRA: the denoiser, and text encoders."""
