@@ -141,7 +141,7 @@ def step_of(base: BaseModel, settings: Settings, experiments: int = 1) -> Step:
         kept = live.now
         total = loss().total.sum()
         held, live.most = live.now - kept, live.now
-        gradients = torch.autograd.grad(total, parameters)
+        gradients = torch.autograd.grad(total, parameters, materialize_grads=True)
         descend([a + b for a, b in zip(earlier, gradients, strict=True)] if pieces else gradients)
         return Step(kept, held, live.most - kept - held)
 

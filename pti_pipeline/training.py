@@ -174,7 +174,8 @@ def optimise(
         first = slice(*pieces[:2])
 
         def work(part: slice) -> object:
-            return torch.autograd.grad(loss(0, part, first).total.sum(), parameters)
+            total = loss(0, part, first).total.sum()
+            return torch.autograd.grad(total, parameters, materialize_grads=True)
 
         edges = memory.together(len(lr), work, lr.device)
         state.edges, state.rows = torch.tensor(edges), torch.tensor(pieces)

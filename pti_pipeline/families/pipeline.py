@@ -102,10 +102,6 @@ class PipelineModel:
         """On the device."""
         return self._here(placing.DENOISER)[0]
 
-    @denoiser.setter
-    def denoiser(self, other: Any) -> None:
-        self._parts[placing.DENOISER] = (other,)
-
     @property
     def text_encoders(self) -> tuple[Any, ...]:
         """On the device."""

@@ -66,14 +66,14 @@ def answer(base):
 
 def answered_by(base, pipe):
     """The answer with the parts of a pipeline of diffusers."""
-    own = base.denoiser, base.text_encoders
+    own = dict(base._parts)
     names = [base.denoiser_part, *(name for _, name in base.encoder_parts)]
-    parts = [getattr(pipe, name).to(base.dtype) for name in names]
-    base.denoiser, base.text_encoders = parts[0], tuple(parts[1:])
+    denoiser, *encoders = (getattr(pipe, name).to(base.dtype) for name in names)
+    base._parts |= {"denoiser": (denoiser,), "text encoders": tuple(encoders)}
     try:
         return answer(base)
     finally:
-        base.denoiser, base.text_encoders = own
+        base._parts |= own
 
 
 def plain(folder):

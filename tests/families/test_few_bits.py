@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pti_pipeline import lora
+from pti_pipeline import lora, travel
 from pti_pipeline.families import load
 from pti_pipeline.families.drafts import draft
 from pti_pipeline.families.few_bits import BLOCK, FewBits, decode, encode, levels
@@ -80,7 +80,7 @@ def test_loras_are_trained_on_it(bits):
         condition = base.condition(base.tokenize(["a rabbit"], []))
         before = base.predict(latents, times, condition)
     adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0])
-    assert lora.base_norm(adapter) > 0
+    assert travel.base_norm(adapter) > 0
     for parameter in adapter.parameters:
         parameter.requires_grad_()
     prediction = base.predict(latents, times, condition)
