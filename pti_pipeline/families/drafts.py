@@ -103,10 +103,11 @@ def _part(source: str, name: str, kind: Any, dtype: torch.dtype) -> Any:
     made = getattr(LIBRARIES[library], named)
     place = {"subfolder": name, "local_files_only": os.path.isdir(source)}
     if issubclass(made, SchedulerMixin):
-        return made.from_pretrained(source, **place)
+        return made.from_config(made.load_config(source, **place))
     with META:
         if library == "diffusers":
             model = made.from_config(made.load_config(source, **place))
         else:
-            model = made(made.config_class.from_pretrained(source, **place))
+            config, _ = made.config_class.get_config_dict(source, **place)
+            model = made(made.config_class.from_dict(config))
     return model.to(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from pti_pipeline.errors import ModelError
 from pti_pipeline.weights import SUFFIX, refuse_pickle
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model_index.json"
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that are not used here."""
@@ -107,6 +109,9 @@ def _kind(path: Path, name: str) -> str:
 
 def _asked_index(source: str, name: str) -> dict[str, Any]:
     """Index of a model on the hub, or in this machine's copy of it."""
+    if not HUB_ID.fullmatch(source):
+        what = f"can't find the base model '{name}'"
+        raise ModelError("E401", what, "give a folder, a .safetensors file or a hub id, owner/name")
     try:
         return dict(DiffusionPipeline.load_config(source))
     except Exception as error:

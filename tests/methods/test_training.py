@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from conftest import WORDS
 
+from faults.tiny import WORDS
 from pti_pipeline import lora
 from pti_pipeline.batches import Material, draw_batch, prepare
 from pti_pipeline.data import load_subject
