@@ -103,7 +103,7 @@ def _kind(path: Path, name: str) -> str:
         raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
     if kind == "v1" and CHECKPOINT_KEY_NAMES["v1"] not in shapes:  # its answer to all else
         what = f"'{name}' holds no checkpoint of a base model that diffusers knows"
-        raise ModelError("E406", what, hint)
+        raise ModelError("E401", what, hint)
     return kind
 
 

@@ -47,7 +47,7 @@ def test_a_single_file_is_told_by_its_weights(family, tmp_path):
 def test_a_file_of_other_weights_is_no_checkpoint(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a.lora_A.weight": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match=r"E406.*no checkpoint of a base model"):
+    with pytest.raises(ModelError, match=r"E401.*no checkpoint of a base model"):
         load(str(path), "cpu")
     path.write_bytes(b"\x08\0\0\0\0\0\0\0{]]]]]]]")
     with pytest.raises(ModelError, match=r"E401.*can't load"):

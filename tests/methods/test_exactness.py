@@ -81,6 +81,7 @@ def test_packed_tuning_is_each_experiment_alone(double_base, subject):
         torch.testing.assert_close(alone[0].norm(), last.metrics["distance/delta_norm"][k])
 
 
+@pytest.mark.slow
 def test_in_float32_the_distances_agree(base, subject):
     material = prepare(base, subject, ["<c>"])
     start = base.initializer_row("cat").expand(3, 1, -1).clone()

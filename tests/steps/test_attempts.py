@@ -247,6 +247,7 @@ def test_pictures_may_move_meanwhile(ready, monkeypatch, tmp_path):
     assert run.id == again and run.tags["pti.images"] == str(moved)
 
 
+@pytest.mark.slow
 def test_a_curve_goes_on_with_what_has_ended_and_what_has_diverged(ready, monkeypatch, tmp_path):
     first = invert(ready, settings=replace(SETTINGS, steps=5))
     common = FinetuneSettings(pivot=first, steps=120, batch_size=2, rank=2)
@@ -269,6 +270,7 @@ def test_a_curve_goes_on_with_what_has_ended_and_what_has_diverged(ready, monkey
     assert run_finetunings(tuning, runs, WATCH, places[0]) == again  # a sweep's are not done again
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_in_as_many_packs_as_before(ready, monkeypatch):
     monkeypatch.setattr(sweeps, "workers", lambda: 1)
     few = replace(SETTINGS, steps=3)

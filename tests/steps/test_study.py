@@ -294,6 +294,7 @@ def test_the_bundle_holds_no_pickle(study, tmp_path):
     assert json.loads((bundle / "bundle.json").read_text())["token"] == "<mochi>"
 
 
+@pytest.mark.slow
 def test_a_single_inversion_and_tuning_of_other_pictures(study, pictures):
     folder, _ = study
     done = pti(
