@@ -21,7 +21,7 @@ def denoising_loss(prediction: Tensor, target: Tensor, area: Tensor | None = Non
     Tensor, shape (rows,), float32 (float64 if that was given)
         Lower is better. The caller averages, so that experiments never mix.
     """
-    squares = (_wide(prediction) - _wide(target)).square()
+    squares = (wide(prediction) - wide(target)).square()
     return (squares if area is None else squares * area).flatten(1).mean(1)
 
 
@@ -39,7 +39,7 @@ def masked_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Tensor, shape (..., N)
         0 where the weights are all 0.
     """
-    squares = (_wide(prediction) - _wide(target)).square().mean(-3)
+    squares = (wide(prediction) - wide(target)).square().mean(-3)
     part = weights[:, 0]
     return (squares * part).sum((-2, -1)) / part.sum((-2, -1)).clamp(min=1e-6)
 
@@ -64,5 +64,6 @@ def pack_losses(
     return losses.sum(1) / size, nothing.sum(1) / size
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
+    """In float32, or wider if it was given so."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

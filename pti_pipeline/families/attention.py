@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
@@ -18,58 +17,13 @@ Reduce = Callable[[Tensor], Tensor]
 """From probabilities (rows, heads, pixels, L) to what is kept of each row."""
 
 
-class Watcher:
-    """An attention processor that reports probabilities and leaves the answer to another."""
-
-    def __init__(self, processor: Any, reduce: Reduce, seen: list[Tensor]) -> None:
-        self.processor, self.reduce, self.seen = processor, reduce, seen
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        **more: Any,
-    ) -> Tensor:
-        """Answer as the processor behind, and report if another sequence is attended to."""
-        if encoder_hidden_states is not None:
-            self.seen.append(_watch(attn, hidden_states, encoder_hidden_states, self.reduce))
-        answer: Tensor = self.processor(
-            attn, hidden_states, encoder_hidden_states, attention_mask, temb, **more
-        )
-        return answer
-
-
-@contextmanager
-def watched(unet: UNet2DConditionModel, reduce: Reduce) -> Iterator[list[Tensor]]:
-    """Let every cross-attention layer report what it attends to, for a while.
-
-    Parameters
-    ----------
-    unet : UNet2DConditionModel
-        With or without a LoRA before its projections.
-    reduce : callable
-        Takes probabilities, shape (rows, heads, pixels, L), float32, that sum to 1 over the L
-        tokens, and returns what to keep, rows first.
-
-    Yields
-    ------
-    list of Tensor
-        Grows by one tensor for each layer at each forward pass, in the order of the layers.
-    """
-    processors = unet.attn_processors
-    seen: list[Tensor] = []
-    unet.set_attn_processor({name: Watcher(p, reduce, seen) for name, p in processors.items()})
-    try:
-        yield seen
-    finally:
-        unet.set_attn_processor(dict(processors))
+Look = Callable[[Attention, Tensor, Tensor, Reduce], Tensor]
+"""What is kept of a layer that attends from hidden states to a prompt's."""
 
 
 @torch.no_grad()
-def _watch(attn: Attention, hidden: Tensor, context: Tensor, reduce: Reduce) -> Tensor:
+def look(attn: Attention, hidden: Tensor, context: Tensor, reduce: Reduce) -> Tensor:
+    """What to keep of a cross-attention layer's probabilities."""
     if hidden.ndim == 4:
         hidden = hidden.flatten(2).mT
     if attn.group_norm is not None:
@@ -85,3 +39,58 @@ def _watch(attn: Attention, hidden: Tensor, context: Tensor, reduce: Reduce) -> 
         scores = attn.get_attention_scores(q.flatten(0, 1), k.flatten(0, 1))
         kept.append(reduce(scores.unflatten(0, (-1, attn.heads)).float()))
     return torch.cat(kept)
+
+
+class Watcher:
+    """An attention processor that reports probabilities and leaves the answer to another."""
+
+    def __init__(self, processor: Any, look: Callable[..., Tensor], seen: list[Tensor]) -> None:
+        self.processor, self.look, self.seen = processor, look, seen
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **more: Any,
+    ) -> Any:
+        """Answer as the processor behind, and report if another sequence is attended to."""
+        if encoder_hidden_states is not None:
+            self.seen.append(self.look(attn, hidden_states, encoder_hidden_states))
+        return self.processor(
+            attn, hidden_states, encoder_hidden_states, attention_mask, temb, **more
+        )
+
+
+@contextmanager
+def watched(denoiser: Any, reduce: Reduce, look: Look = look) -> Iterator[list[Tensor]]:
+    """Let every layer that attends to a prompt report what it attends to, for a while.
+
+    Parameters
+    ----------
+    denoiser : UNet2DConditionModel or SD3Transformer2DModel
+        With or without a LoRA before its projections.
+    reduce : callable
+        Takes probabilities, shape (rows, heads, pixels, L), float32, that sum to 1 over the L
+        tokens, and returns what to keep, rows first.
+    look : callable
+        How a layer's probabilities are formed; as in cross-attention by default.
+
+    Yields
+    ------
+    list of Tensor
+        Grows by one tensor for each layer at each forward pass, in the order of the layers.
+    """
+    processors = denoiser.attn_processors
+    seen: list[Tensor] = []
+
+    def looked(attn: Attention, hidden: Tensor, context: Tensor) -> Tensor:
+        return look(attn, hidden, context, reduce)
+
+    denoiser.set_attn_processor({n: Watcher(p, looked, seen) for n, p in processors.items()})
+    try:
+        yield seen
+    finally:
+        denoiser.set_attn_processor(dict(processors))

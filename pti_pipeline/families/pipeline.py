@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from itertools import chain
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pti_pipeline import low_rank
 from pti_pipeline.families import encoders, few_bits, files, foreign, placing
+from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
 from pti_pipeline.families.pieces import pictures_at_once
@@ -210,6 +211,10 @@ class PipelineModel:
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""
         return self.schedule.clean(noisy, prediction, timesteps)
+
+    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
+        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
+        return watched(self.denoiser, reduce)
 
     def start_latents(self, seeds: Sequence[int]) -> Tensor:
         """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""

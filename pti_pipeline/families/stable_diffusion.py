@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from pti_pipeline.families.attention import watched
 from pti_pipeline.families.pipeline import PipelineModel
 from pti_pipeline.families.schedules import diffusion
+from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusionPipeline
 OPTIONS = {"safety_checker": None, "requires_safety_checker": False}
@@ -41,12 +38,7 @@ class StableDiffusion(PipelineModel):
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The denoiser's prediction, float32 or wider."""
         output = self.denoiser(noisy.to(self.dtype), timesteps, condition, return_dict=False)[0]
-        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
-        return prediction
-
-    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
-        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
-        return watched(self.denoiser, reduce)
+        return wide(output)
 
 
 MODEL = StableDiffusion

@@ -17,9 +17,11 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 from torch import Tensor
 
 from pti_pipeline.families import encoders, placing
-from pti_pipeline.families.joint_attention import watched
+from pti_pipeline.families.attention import watched
+from pti_pipeline.families.joint_attention import look
 from pti_pipeline.families.pipeline import PipelineModel
 from pti_pipeline.families.schedules import Flow
+from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusion3Pipeline
 OPTIONS: dict[str, Any] = {}
@@ -94,12 +96,11 @@ class StableDiffusion3(PipelineModel):
             pooled_projections=pooled,
             return_dict=False,
         )[0]
-        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
-        return prediction
+        return wide(output)
 
     def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
         """Watch what pictures attend to in prompts."""
-        return watched(self.denoiser, reduce)
+        return watched(self.denoiser, reduce, look)
 
     def sampler(self, steps: int) -> Sampler:
         """A fresh scheduler of the base's own kind, set to ``steps``."""

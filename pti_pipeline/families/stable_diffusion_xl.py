@@ -5,8 +5,6 @@ Podell et al. (2023). The placeholder's vectors are those of both encoders, side
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,9 +12,9 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from pti_pipeline.families import encoders
-from pti_pipeline.families.attention import watched
 from pti_pipeline.families.pipeline import PipelineModel
 from pti_pipeline.families.schedules import diffusion
+from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusionXLPipeline
 OPTIONS: dict[str, Any] = {"add_watermarker": False}
@@ -73,12 +71,7 @@ class StableDiffusionXL(PipelineModel):
             },
             return_dict=False,
         )[0]
-        prediction: Tensor = output.to(torch.promote_types(output.dtype, torch.float32))
-        return prediction
-
-    def attention(self, reduce: Callable[[Tensor], Tensor]) -> AbstractContextManager[list[Tensor]]:
-        """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
-        return watched(self.denoiser, reduce)
+        return wide(output)
 
 
 MODEL = StableDiffusionXL
