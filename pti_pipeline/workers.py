@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +17,9 @@ from threading import Thread
 import torch
 
 from pti_pipeline.errors import ResourceError
+
+PAUSE = 3.0
+"""Seconds between two requests to end."""
 
 
 @contextmanager
@@ -70,14 +73,18 @@ def _begin() -> None:
     end_with_parent(at_once)
 
 
-def end(process: BaseProcess, patience: float = 30.0) -> None:
-    """Ask a process to end, again every few seconds; after ``patience`` seconds end it."""
+def end(processes: Sequence[BaseProcess], patience: float = 30.0) -> None:
+    """Ask processes to end, again every few seconds; after ``patience`` seconds end them."""
     deadline = time.monotonic() + patience
-    while process.is_alive() and time.monotonic() < deadline:
-        process.terminate()
-        process.join(3)
-    process.kill()
-    process.join()
+    while (alive := [p for p in processes if p.is_alive()]) and time.monotonic() < deadline:
+        for process in alive:
+            process.terminate()
+        again = time.monotonic() + PAUSE  # not at once: it would cut short what the first began
+        for process in alive:
+            process.join(max(0.0, again - time.monotonic()))
+    for process in processes:
+        process.kill()
+        process.join()
 
 
 def end_with_parent(how: Callable[[], None]) -> None:

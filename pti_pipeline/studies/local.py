@@ -60,7 +60,7 @@ def hired(packs: int) -> Iterator[list[Worker]]:
     try:
         yield idle
     finally:
-        _end(idle)
+        end([worker.process for worker in idle])
 
 
 def run_local(packs: Sequence[Pack], idle: list[Worker]) -> None:
@@ -101,7 +101,7 @@ def run_local(packs: Sequence[Pack], idle: list[Worker]) -> None:
                     elif code:
                         raise PackFailed(pack, code)
     finally:
-        _end([worker for worker, _, _ in running.values()])
+        end([worker.process for worker, _, _ in running.values()])
 
 
 def _start(place: int, places: int) -> Worker:
@@ -113,13 +113,6 @@ def _start(place: int, places: int) -> Worker:
         process.start()
     theirs.close()
     return Worker(process, ours)
-
-
-def _end(workers: Sequence[Worker]) -> None:
-    for worker in workers:
-        worker.process.terminate()  # all at once, before any is waited for
-    for worker in workers:
-        end(worker.process)
 
 
 def _work(packs: Connection, place: int, places: int) -> None:

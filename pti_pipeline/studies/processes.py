@@ -49,7 +49,7 @@ def run_command(words: Sequence[str]) -> int:
     except BaseException as reason:
         if isinstance(reason, KeyboardInterrupt):
             process.join(GRACE)
-        end(process, 2 * GRACE)  # it ends those that it started, which may take as long
+        end([process], 2 * GRACE)  # it ends those that it started, which may take as long
         raise
     code: int = process.exitcode
     return code

@@ -76,7 +76,8 @@ def opened(
 
     It is for several runs that end together: the store's trouble is no error of the others.
     """
-    status = "FAILED"
+    # closed, not thrown into, is a run whose way in or out another signal has cut short
+    status = "KILLED"
     with interruptible() as interruption:
         client = connect()  # not to be interrupted either: that leaves SQLite locked
         run_id = earlier.run.id if earlier else _take(client, name, tags, own)
@@ -89,10 +90,11 @@ def opened(
             run.log_params(params)
             yield run
             status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status, interruption.obeyed = "KILLED", True
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            interruption.obeyed = True
             raise
         except Exception as error:
+            status = "FAILED"
             code = error.code if isinstance(error, PtiError) else "E999"
             run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
             raise

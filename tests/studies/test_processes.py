@@ -57,4 +57,4 @@ def test_a_study_that_is_stopped_leaves_no_process(store, how):
     _, left = psutil.wait_procs(family, timeout=30)
     assert not left
     ended = find_runs() if how == signal.SIGTERM else find_runs(step="invert")
-    assert {run.status for run in ended} == {"KILLED"}
+    assert {(run.status, run.tags.get("pti.error")) for run in ended} == {("KILLED", None)}

@@ -46,3 +46,11 @@ def test_a_signal_at_any_call_to_the_store_leaves_no_run_open(
     assert calls >= call
     statuses = {run.status for run in find_runs(step="x")}
     assert statuses <= {"KILLED", "FINISHED"} and "KILLED" in statuses
+
+
+def test_a_block_that_a_second_signal_cuts_off_leaves_no_failed_run(store):
+    """It comes while the first's exception is on its way: the block's exit is then not reached."""
+    block = open_run("cut off", {}, {"pti.step": "x"})
+    block.__enter__()
+    del block
+    assert [run.status for run in find_runs(step="x")] == ["KILLED"]
