@@ -126,7 +126,9 @@ print(most() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
-@pytest.mark.parametrize("kind", [InvertSettings, FinetuneSettings])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(InvertSettings, marks=pytest.mark.slow), FinetuneSettings]
+)
 def test_a_process_takes_what_was_told(kind):
     """Within a quarter: kernels take some inside. What is freed is given back at once."""
     told = step_of(draft("world").base, kind(batch_size=256))

@@ -29,7 +29,7 @@ from pti_pipeline.tracking.versions import fetch_bundle
 
 ROOT = Path(__file__).parents[2]
 STUDY = (
-    "main --steps=6 --samples=16 --edit-seeds=1 --sample-every=3 --probes=2 "
+    "main --steps=6 --samples=8 --edit-seeds=1 --sample-every=3 --probes=2 "
     "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003 --regularized-lrs=0.001,0.01 --seeds=0"
 )
 
@@ -189,7 +189,7 @@ def test_what_was_measured_is_not_drawn_again(study, chosen):
     assert [len(files) for files in drawn] == [3, 2, 2]  # the class word and two runs; two; two
     again = find_runs(step="evaluate")[-1]
     metrics = get_run(chosen["finetune"].id).metrics
-    assert again.params["samples"] == "16" and "leak/pivot_auc" in metrics
+    assert again.params["samples"] == "8" and "leak/pivot_auc" in metrics
 
 
 def test_weights_are_logged_models_with_their_numbers(study, chosen):

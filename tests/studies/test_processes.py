@@ -35,7 +35,9 @@ def test_each_command_has_the_environment_of_its_moment(store, capfd, monkeypatc
     assert (store / "other.db").is_file()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_study_that_is_stopped_leaves_no_process(store, how):
     """Killed, it can't end its own run, but its steps end theirs."""
     words = ["main", f"--images={IMAGES}", "--steps=1000000", "--sample-every=0"]

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import active_children
 
@@ -20,7 +21,7 @@ from pti_pipeline.settings import BaseSettings, FinetuneSettings, InvertSettings
 from pti_pipeline.studies import local
 from pti_pipeline.studies import sweep as sweeps
 from pti_pipeline.studies.cluster import run_ray
-from pti_pipeline.studies.packs import Pack, split
+from pti_pipeline.studies.packs import Pack, split, train
 from pti_pipeline.studies.sweep import Executor, sweep
 from pti_pipeline.tracking.find import fetch, find_runs, get_run, members
 from pti_pipeline.values import experiments, parse_vary
@@ -31,6 +32,19 @@ def whole(store, tiny_folder, pictures):
     subject = {"images": str(pictures), "token": "<c>", "initializer": "cat"}
     runs = tuple(InvertSettings(lr, steps=3, batch_size=2) for lr in (0.001, 0.01))
     return Pack("invert", BaseSettings(str(tiny_folder), "cpu"), subject, runs, WatchSettings(0, 0))
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Packs are as for one worker, and trained one after the other in this process."""
+
+    def train_all(packs, waiting):
+        for pack in packs:
+            train(pack)
+
+    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+    monkeypatch.setattr(sweeps, "hired", lambda packs: nullcontext([]))
+    monkeypatch.setattr(sweeps, "run_local", train_all)
 
 
 def pivots(run_id, folder):
@@ -88,8 +102,7 @@ def test_processes_that_wait_for_packs_are_ended_when_the_check_fails(whole, mon
     assert find_runs() == []
 
 
-def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
-    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+def test_a_varied_setting_has_its_own_pack_and_name(whole, here):
     vary = parse_vary("vectors:1,2", InvertSettings)
     runs = experiments((0.01,), (0,), vary, whole.experiments[0])
     run = sweep(replace(whole, experiments=tuple(runs), varied="vectors"), Executor())
@@ -98,8 +111,7 @@ def test_a_varied_setting_has_its_own_pack_and_name(whole, monkeypatch):
     assert get_run(run).params["vary"] == "vectors:1,2"
 
 
-def test_optimizers_are_arms_of_a_sweep(whole, monkeypatch):
-    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+def test_optimizers_are_arms_of_a_sweep(whole, here):
     vary = parse_vary("optimizer:adam,prodigy", InvertSettings)
     runs = experiments((0.01,), (0,), vary, whole.experiments[0])
     run = sweep(replace(whole, experiments=tuple(runs), varied="optimizer"), Executor())
@@ -127,8 +139,7 @@ def tuned_around(pivots, whole, **options):
     return replace(whole, stage="finetune", subject=subject, experiments=runs, **options)
 
 
-def test_tunings_around_several_pivots_share_a_pass(whole, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+def test_tunings_around_several_pivots_share_a_pass(whole, here, tmp_path):
     near, far = members(get_run(sweep(whole, Executor())))
     run = sweep(tuned_around([near.id, far.id], whole, varied="pivot"), Executor())
     found = members(get_run(run))
@@ -146,8 +157,7 @@ def test_tunings_around_several_pivots_share_a_pass(whole, monkeypatch, tmp_path
         assert torch.equal(ours, theirs)
 
 
-def test_weights_of_a_regularizer_share_a_pass_and_regularizers_do_not(whole, monkeypatch):
-    monkeypatch.setattr(sweeps, "workers", lambda: 1)
+def test_weights_of_a_regularizer_share_a_pass_and_regularizers_do_not(whole, here):
     near = members(get_run(sweep(whole, Executor())))[0]
     common = FinetuneSettings(
         0.01, steps=3, batch_size=2, pivot=near.id, reg_bank=4, reg_latents="training"
@@ -169,7 +179,7 @@ def test_weights_of_a_regularizer_share_a_pass_and_regularizers_do_not(whole, mo
         assert found[0].params["kappa"] == "0.5" and found[0].params["reg_every"] == "1"
 
 
-def test_pivots_of_different_tokens_or_lengths_do_not_share_a_pass(whole):
+def test_pivots_of_different_tokens_or_lengths_do_not_share_a_pass(whole, here):
     first = sweep(whole, Executor())
     longer = tuple(replace(e, vectors=2) for e in whole.experiments[:1])
     second = sweep(replace(whole, experiments=longer), Executor())
@@ -182,7 +192,7 @@ def test_pivots_of_different_tokens_or_lengths_do_not_share_a_pass(whole):
     assert len(find_runs(step="sweep")) == 2
 
 
-def test_a_member_that_diverges_is_marked_and_the_others_end(whole, tmp_path):
+def test_a_member_that_diverges_is_marked_and_the_others_end(whole, here):
     runs = tuple(InvertSettings(lr, steps=3, batch_size=2) for lr in (0.001, 1e6))
     run = sweep(replace(whole, experiments=runs), Executor())
     found = {m.params["lr"]: m for m in members(get_run(run))}
