@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pti_pipeline.aspect import shapes
 from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
-from pti_pipeline.views import area_weights, mirrored
+from pti_pipeline.views import area_weights, by_shape, crops, mirrored, shaped
 
 EVERYWHERE = torch.ones(1, 1, 1, 1)
 """Weights of a loss that counts every place alike."""
@@ -33,6 +36,8 @@ class Material:
         Rows of ``ids`` that fit each picture.
     area : Tensor, shape (N, 1, h, w), or (1, 1, 1, 1) if all count alike
         Weights of the loss at each place, of mean 1.
+    others : tuple of Material
+        Pictures of other shapes, with the same ``ids``.
     """
 
     mean: Tensor
@@ -40,6 +45,18 @@ class Material:
     ids: Tensor
     prompts: tuple[tuple[int, ...], ...]
     area: Tensor = EVERYWHERE
+    others: tuple[Material, ...] = ()
+
+    def at(self, step: int) -> Material:
+        """Pictures that a step draws from: of one shape, the same for all experiments.
+
+        Each shape comes as often as its share of the pictures.
+        """
+        if not self.others:
+            return self
+        shapes = self, *self.others
+        counts = torch.tensor([float(len(each.mean)) for each in shapes])
+        return shapes[int(counts.multinomial(1, generator=generator(0, "shape", step)))]
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,32 @@ def prepare(
     return Material(mean, spread, base.tokenize(flat, tokens), fitting, area.to(mean.device))
 
 
+def prepare_views(
+    base: BaseModel, subject: Subject, folder: Path, tokens: Sequence[str], objective: Objective
+) -> Material:
+    """Encode all that an objective wants to see of a subject, whose pictures are in ``folder``."""
+    if objective.buckets == "no":
+        others = crops(subject, folder, objective.crops)
+        return prepare(base, subject, tokens, objective, others)
+    parts, known = [], shapes(base.resolution, base.multiple, base.longest)
+    for shape, places in by_shape(folder, known).items():
+        some = shaped(subject, folder, shape, places)
+        others = crops(some, folder, objective.crops, places)
+        parts.append(prepare(base, some, tokens, objective, others))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Material]) -> Material:
+    """Put materials of several shapes together: all share the prompts of all."""
+    ids = torch.cat([part.ids for part in parts])
+    starts = accumulate((len(part.ids) for part in parts), initial=0)
+    first, *others = [
+        replace(part, ids=ids, prompts=tuple(tuple(start + row for row in p) for p in part.prompts))
+        for part, start in zip(parts, starts, strict=False)
+    ]
+    return replace(first, others=tuple(others))
+
+
 def draw_batch(
     material: Material,
     seeds: Sequence[int],
@@ -121,6 +164,7 @@ def draw_batch(
     objective : Objective
         Which timesteps and noise.
     """
+    material = material.at(step)
     drawn = {seed: _draw(material, seed, size, timesteps, step, objective) for seed in set(seeds)}
     parts = [torch.cat(columns) for columns in zip(*(drawn[s] for s in seeds), strict=True)]
     some = [of_each(part, len(seeds), rows) for part in parts]

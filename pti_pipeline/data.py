@@ -34,15 +34,16 @@ class Subject:
 
     Attributes
     ----------
-    images : Tensor, shape (N, 3, S, S), float32 in [-1, 1]
+    images : Tensor, shape (N, 3, H, W), float32 in [-1, 1]
+        Squares, unless they are :func:`pti_pipeline.views.shaped`.
     captions : tuple of (str or None), length N
         What the user says of each picture.
     names : tuple of str, length N
         File names.
     fingerprint : str
-        SHA-256 over pixels and captions, in hexadecimal.
+        SHA-256 over the whole pictures and captions, in hexadecimal.
     masks : tuple of (ndarray or None), length N or 0
-        Where the subject is, (S, S), bool, of pictures that say so.
+        Where the subject is, (H, W), bool, of pictures that say so.
     templates : tuple of str
         Prompts, ``{}`` in place of the token, of pictures without a caption.
     """
@@ -79,12 +80,13 @@ def load_subject(folder: Path, size: int) -> Subject:
             warnings.warn(line, stacklevel=2)
         if absent:
             warnings.warn(f"{TABLE} tells of pictures not there: {few(absent)}", stacklevel=2)
-    digest = sha256(pixels.tobytes() + json.dumps(captions).encode()).hexdigest()
+    whole = b"".join(picture.digest for picture in pictures)
+    digest = sha256(whole + json.dumps(captions).encode()).hexdigest()
     return Subject(signed(pixels), captions, names, digest, masks)
 
 
 def signed(pixels: NDArray[np.uint8]) -> Tensor:
-    """Pictures (N, S, S, 3), uint8, as a model takes them: (N, 3, S, S), float32 in [-1, 1]."""
+    """Pictures (N, H, W, 3), uint8, as a model takes them: (N, 3, H, W), float32 in [-1, 1]."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
     return images.contiguous()
 

@@ -17,6 +17,7 @@ from pti_pipeline.pictures import (
     UNREAD,
     Part,
     Picture,
+    Size,
     fit_mask,
     opened,
     read_picture,
@@ -58,7 +59,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def read_pictures(
-    paths: Sequence[Path], size: int, parts: Sequence[Part | None] | None = None
+    paths: Sequence[Path], size: Size, parts: Sequence[Part | None] | None = None
 ) -> list[Picture]:
     """Decode pictures, or a part of each; see :func:`pti_pipeline.pictures.read_picture`.
 
@@ -82,7 +83,7 @@ def read_pictures(
 def read_masks(
     paths: Sequence[Path],
     pictures: Sequence[Picture],
-    size: int,
+    size: Size,
     parts: Sequence[Part | None] | None = None,
 ) -> tuple[NDArray[np.bool_] | None, ...]:
     """Masks of pictures, or of a part of each: from files beside them, else from transparency.
@@ -108,7 +109,7 @@ def read_masks(
 
 
 def _mask_beside(
-    path: Path, shape: tuple[int, int], size: int, part: Part | None
+    path: Path, shape: tuple[int, int], size: Size, part: Part | None
 ) -> NDArray[np.bool_] | None:
     with opened(path) as file:
         drawn = ImageOps.exif_transpose(file).convert("L")

@@ -116,14 +116,24 @@ def hold(ground: Ground, prompts: Prompts, answers: bool = True) -> Draw:
     Returns
     -------
     callable
-        ``rows(seed, step)``, as many as a batch has. Of a bank that is drawn once, the same for
-        every experiment of a sweep, or anew at each step.
+        ``rows(seed, step)``, as many as a batch has, of the shape of that step's pictures. Of a
+        bank that is drawn once, the same for every experiment of a sweep, or anew at each step.
 
     Raises
     ------
     ResourceError
         If memory does not hold a single row.
     """
+    material = ground.material
+    if not material.others:
+        return _held(ground, prompts, answers)
+    shapes = material, *material.others
+    draws = {id(each): _held(replace(ground, material=each), prompts, answers) for each in shapes}
+    return lambda seed, step: draws[id(material.at(step))](seed, step)
+
+
+def _held(ground: Ground, prompts: Prompts, answers: bool) -> Draw:
+    """Rows of pictures of one shape."""
     size, bank = ground.settings.batch_size, ground.settings.reg_bank
     with lora.disabled(ground.adapter):
         samples = _drawn(ground, prompts.states) if ground.settings.reg_latents == "base" else None
@@ -147,10 +157,10 @@ def _drawn(ground: Ground, states: Tensor) -> Tensor:
     """Latents of a sample of the base model for each of P prompts' states."""
     base, usual = ground.base, SampleSettings()
     how, seeds = (usual.steps, usual.guidance), range(SEED, SEED + len(states))
-    negative = base.unconditional()
+    negative, shape = base.unconditional(), ground.material.mean.shape[-2:]
 
     def draw(some: slice) -> Tensor:
-        pictures = sample(base, states[some][None], negative, seeds[some], *how)[0]
+        pictures = sample(base, states[some][None], negative, seeds[some], *how, shape)[0]
         return torch.cat([base.encode_images(few)[0] for few in pictures.split(ENCODED)])
 
     return in_parts(len(states), draw)

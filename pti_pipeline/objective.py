@@ -10,7 +10,7 @@ from pti_pipeline.errors import UsageError
 
 WEIGHTINGS = ("none", "min-snr", "debiased")
 """Weights of the loss by timestep, see :mod:`pti_pipeline.weighting`."""
-FLIPS = ("no", "yes")
+FLIPS = BUCKETS = ("no", "yes")
 RANGES = {
     "min_snr_gamma": (0.01, 1000.0),
     "offset_noise": (0.0, 1.0),
@@ -44,7 +44,10 @@ class Objective:
     flip : str
         ``yes``: half of the draws see the picture mirrored, left and right swapped in its prompt.
     crops : int
-        Views of each picture: the centered square, and others beside it.
+        Views of each picture: its largest centered part, and others beside it.
+    buckets : str
+        ``yes``: pictures are not cut to squares, but to the nearest of some shapes of about a
+        square's area; each step draws pictures of one of them.
     templates : str
         File of prompts for pictures without a caption; empty for those of
         :data:`pti_pipeline.data.TEMPLATES`.
@@ -58,10 +61,12 @@ class Objective:
     background: float = 1.0
     flip: str = "no"
     crops: int = 1
+    buckets: str = "no"
     templates: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("weighting", WEIGHTINGS), ("flip", FLIPS)):
+        words = {"weighting": WEIGHTINGS, "flip": FLIPS, "buckets": BUCKETS}
+        for name, known in words.items():
             if (word := getattr(self, name)) not in known:
                 raise UsageError("E202", f"{name} is '{word}'", f"use one of {', '.join(known)}")
         for name, (least, most) in RANGES.items():

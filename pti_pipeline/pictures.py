@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ SMALLEST = 16
 LARGEST = 50_000_000
 """Pixels of the largest picture taken: a file of 100 kB can claim a thousand million."""
 LEAST_PART = 0.8
-"""Smallest part of the shorter side that a crop leaves."""
+"""Smallest share of the largest part's sides that a crop leaves."""
+Size = int | tuple[int, int]
+"""Side of a square, or width and height, in pixels."""
 Part = tuple[float, float, float]
-"""A square of a picture: its side from the smallest to the largest, and how far right and down it
-lies from where it is leftmost and uppermost; each from 0 to 1."""
+"""A part of a picture, of the shape asked for: its size from the smallest to the largest, and how
+far right and down it lies from where it is leftmost and uppermost; each from 0 to 1."""
 PAGES = "MPO"
 """Pillow's name of a JPEG with previews behind it, which are no animation."""
 
@@ -39,25 +42,28 @@ class Picture:
 
     Attributes
     ----------
-    pixels : ndarray, shape (S, S, 3), uint8
+    pixels : ndarray, shape (H, W, 3), uint8
     shape : tuple of int
         Width and height of the whole picture, turned as it is shown.
-    mask : ndarray or None, shape (S, S), bool
+    mask : ndarray or None, shape (H, W), bool
         Where it is not transparent; None if that sets nothing apart.
     animated : bool
         Whether the file holds more pictures, of which this is the first.
+    digest : bytes
+        SHA-256 over the whole picture's pixels.
     """
 
     pixels: NDArray[np.uint8]
     shape: tuple[int, int]
     mask: NDArray[np.bool_] | None
     animated: bool
+    digest: bytes
 
 
-def read_picture(path: Path, size: int, part: Part | None = None) -> Picture:
-    """Decode a picture, turned by its EXIF, laid on white, cut to a square of side ``size``.
+def read_picture(path: Path, size: Size, part: Part | None = None) -> Picture:
+    """Decode a picture, turned by its EXIF, laid on white, cut and resized to ``size``.
 
-    That is the centered one, or ``part``.
+    What is cut out is the largest centered part of that shape, or ``part``.
 
     Raises
     ------
@@ -67,14 +73,15 @@ def read_picture(path: Path, size: int, part: Part | None = None) -> Picture:
     with opened(path) as file:
         animated = file.format != PAGES and bool(getattr(file, "is_animated", False))
         picture = _eight_bits(ImageOps.exif_transpose(file))
-    if not picture.has_transparency_data:
-        return Picture(fit(picture.convert("RGB"), size, part), picture.size, None, animated)
-    picture = picture.convert("RGBA")
-    paper = Image.new("RGBA", picture.size, "white")
-    flat = Image.alpha_composite(paper, picture).convert("RGB")
-    mask = fit_mask(picture.getchannel("A"), size, part)
-    apart = mask.any() and not mask.all()
-    return Picture(fit(flat, size, part), picture.size, mask if apart else None, animated)
+    mask = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        seen = fit_mask(picture.getchannel("A"), size, part)
+        mask = seen if seen.any() and not seen.all() else None
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    flat = picture.convert("RGB")
+    digest = sha256(flat.tobytes()).digest()
+    return Picture(fit(flat, size, part), flat.size, mask, animated, digest)
 
 
 @contextmanager
@@ -113,24 +120,26 @@ def reason(path: Path, error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def fit(picture: Image.Image, size: int, part: Part | None = None) -> NDArray[np.uint8]:
-    """Cut a picture to a centered square, or ``part``, and resize it to (size, size, 3), uint8."""
+def fit(picture: Image.Image, size: Size, part: Part | None = None) -> NDArray[np.uint8]:
+    """Cut a picture to its largest centered part, or ``part``, and resize it: (H, W, 3), uint8."""
     return np.asarray(_cut(picture, size, part, Image.Resampling.LANCZOS))
 
 
-def fit_mask(shape: Image.Image, size: int, part: Part | None = None) -> NDArray[np.bool_]:
+def fit_mask(shape: Image.Image, size: Size, part: Part | None = None) -> NDArray[np.bool_]:
     """Cut and resize a mask, white on the subject, as :func:`fit` does its picture."""
     mask: NDArray[np.bool_] = np.asarray(_cut(shape, size, part, Image.Resampling.BOX)) > 127
     return mask
 
 
-def _cut(picture: Image.Image, size: int, part: Part | None, how: Image.Resampling) -> Image.Image:
+def _cut(picture: Image.Image, size: Size, part: Part | None, how: Image.Resampling) -> Image.Image:
+    shape = (size, size) if isinstance(size, int) else size
     if part is None:
-        return ImageOps.fit(picture, (size, size), how)
-    width, height = picture.size
-    side = min(width, height) * (LEAST_PART + (1 - LEAST_PART) * part[0])
-    left, top = part[1] * (width - side), part[2] * (height - side)
-    return picture.resize((size, size), how, (left, top, left + side, top + side))
+        return ImageOps.fit(picture, shape, how)
+    most = min(whole / wanted for whole, wanted in zip(picture.size, shape, strict=True))
+    scale = most * (LEAST_PART + (1 - LEAST_PART) * part[0])
+    width, height = (scale * side for side in shape)
+    left, top = part[1] * (picture.width - width), part[2] * (picture.height - height)
+    return picture.resize(shape, how, (left, top, left + width, top + height))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -20,6 +20,7 @@ def sample(
     seeds: Sequence[int],
     steps: int,
     guidance: float,
+    shape: Sequence[int] | None = None,
 ) -> Tensor:
     """Draw pictures with classifier-free guidance (Ho & Salimans 2022).
 
@@ -37,13 +38,15 @@ def sample(
         Of the base's own scheduler.
     guidance : float
         Scale; 1 is none.
+    shape : sequence of int, optional
+        Rows and columns of the latents; those of the base's own square by default.
 
     Returns
     -------
-    Tensor, shape (K, n, 3, S, S), float32 in [-1, 1]
+    Tensor, shape (K, n, 3, H, W), float32 in [-1, 1]
     """
     experiments, n = condition.shape[:2]
-    start = base.start_latents(seeds)
+    start = base.start_latents(seeds, shape)
     sampler = base.sampler(steps)
     latents = (start * sampler.init_noise_sigma).repeat(experiments, 1, 1, 1)
     both = torch.stack([negative.expand_as(condition), condition], 1).flatten(0, 2)

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pti_pipeline.aspect import nearest
 from pti_pipeline.data import Subject, signed
 from pti_pipeline.errors import DataError
 from pti_pipeline.folder import MASK, find_pictures, read_masks, read_pictures
 from pti_pipeline.objective import Objective
+from pti_pipeline.pictures import Part, Size
 from pti_pipeline.randomness import generator
 
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
@@ -47,12 +49,45 @@ def _other_side(found: re.Match[str]) -> str:
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
-def crops(subject: Subject, folder: Path, count: int) -> list[Subject]:
-    """Other squares of a subject's pictures, ``count`` with the centered ones that it has.
+def by_shape(folder: Path, known: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Places of a folder's pictures, by the nearest of some shapes; that of most comes first.
 
-    Each is 0.8 to 1 of a picture's shorter side and lies anywhere in it, with its mask; one that
-    shows nothing of the subject has none. They depend on the picture's place in the folder alone,
-    so that all experiments see the same.
+    Raises
+    ------
+    DataError
+        If pictures can't be read any more.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
+    for place, picture in enumerate(read_pictures(find_pictures(folder), 1)):
+        found.setdefault(nearest(picture.shape, known), []).append(place)
+    return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+
+
+def shaped(subject: Subject, folder: Path, shape: tuple[int, int], places: list[int]) -> Subject:
+    """Some pictures of a subject, read again and cut to another width and height."""
+    captions = tuple(subject.captions[i] for i in places)
+    names = tuple(subject.names[i] for i in places)
+    some = replace(subject, captions=captions, names=names)
+    return _read(some, [find_pictures(folder)[i] for i in places], shape)
+
+
+def crops(
+    subject: Subject, folder: Path, count: int, places: Sequence[int] | None = None
+) -> list[Subject]:
+    """Other parts of a subject's pictures, ``count`` with the centered ones that it has.
+
+    Each is 0.8 to 1 of the largest part of its shape and lies anywhere in the picture, with its
+    mask; one that shows nothing of the subject has none. They depend on the picture's place in the
+    folder alone, so that all experiments see the same.
+
+    Parameters
+    ----------
+    subject : Subject
+    folder : Path
+        Its pictures'.
+    count : int
+    places : sequence of int, optional
+        Of its pictures in the folder; it has all by default.
 
     Raises
     ------
@@ -61,16 +96,25 @@ def crops(subject: Subject, folder: Path, count: int) -> list[Subject]:
     """
     if count == 1:
         return []
-    paths, size = find_pictures(folder), subject.images.shape[-1]
-    return [_cropped(subject, paths, size, number) for number in range(1, count)]
+    paths, (height, width) = find_pictures(folder), subject.images.shape[-2:]
+    places = range(len(paths)) if places is None else places
+    own = [paths[i] for i in places]
+    return [
+        _read(subject, own, (width, height), [_part(number, i) for i in places])
+        for number in range(1, count)
+    ]
 
 
-def _cropped(subject: Subject, paths: Sequence[Path], size: int, number: int) -> Subject:
-    draws = (
-        torch.rand(3, generator=generator(0, f"crop/{number}", i)).tolist()
-        for i in range(len(paths))
-    )
-    parts = [(side, right, down) for side, right, down in draws]
+def _part(number: int, place: int) -> Part:
+    """Draw crop ``number`` of the picture at a place in the folder."""
+    size, right, down = torch.rand(3, generator=generator(0, f"crop/{number}", place)).tolist()
+    return size, right, down
+
+
+def _read(
+    subject: Subject, paths: Sequence[Path], size: Size, parts: Sequence[Part] | None = None
+) -> Subject:
+    """Read a subject's pictures and masks again, or parts of them, at some size."""
     pictures = read_pictures(paths, size, parts)
     masks = read_masks(paths, pictures, size, parts)
     images = signed(np.stack([picture.pixels for picture in pictures]))

@@ -114,7 +114,7 @@ def _save_sd3(
             joint_attention_dim=48,
             pooled_projection_dim=16 + 20,
             out_channels=16,
-            pos_embed_max_size=8,
+            pos_embed_max_size=16,
             dual_attention_layers=(0,),
             qk_norm="rms_norm",
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pti_pipeline.cli.options import Command, option, wrapped
-from pti_pipeline.objective import CROPS, FLIPS, RANGES, WEIGHTINGS, Objective
+from pti_pipeline.objective import BUCKETS, CROPS, FLIPS, RANGES, WEIGHTINGS, Objective
 
 
 def objective(command: Command) -> Command:
@@ -22,9 +22,15 @@ def objective(command: Command) -> Command:
             "File of prompts for pictures without a caption, one a line, {} for the token.",
         ),
         option(
+            "buckets",
+            "no",
+            "Keep the aspect ratios of pictures, about: yes or no, which cuts squares.",
+            type=click.Choice(BUCKETS),
+        ),
+        option(
             "crops",
             1,
-            "Squares of each picture: 1, the centered one; more, others beside it.",
+            "Parts of each picture: 1, the largest centered one; more, others beside it.",
             type=click.IntRange(1, CROPS),
         ),
         option(

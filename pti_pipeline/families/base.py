@@ -39,6 +39,10 @@ class BaseModel(Protocol):
     """SHA-256 over its weights, in hexadecimal."""
     resolution: int
     """Side of its pictures in pixels."""
+    multiple: int
+    """What sides of pictures that are no squares must be multiples of, in pixels."""
+    longest: int
+    """Their longest side."""
     timesteps: int
     """Number of training timesteps."""
     device: torch.device
@@ -69,7 +73,7 @@ class BaseModel(Protocol):
         """Embeddings of the vocabulary's whole words of three letters or more, shape (W, H)."""
 
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
+        """Mean and spread of the scaled latents of (N, 3, H, W) pictures in [-1, 1]."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
@@ -117,8 +121,11 @@ class BaseModel(Protocol):
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents that a prediction stands for."""
 
-    def start_latents(self, seeds: Sequence[int]) -> Tensor:
-        """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
+    def start_latents(self, seeds: Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
+        """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed.
+
+        Of the base's own square, or of some rows and columns.
+        """
 
     def sampler(self, steps: int) -> Any:
         """A fresh scheduler of the base's own kind, set to ``steps``."""

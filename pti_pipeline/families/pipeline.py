@@ -85,6 +85,7 @@ class PipelineModel:
         for part in chain(*self._parts.values()):
             part.requires_grad_(False).eval()
         self.resolution = self._config(placing.DENOISER).sample_size * pipeline.vae_scale_factor
+        self.multiple, self.longest = self._shapes(pipeline.vae_scale_factor)
         trained = (*readers, pipeline.vae, getattr(pipeline, self.denoiser_part))
         self.fingerprint = fingerprint(trained, schedule)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
@@ -161,7 +162,7 @@ class PipelineModel:
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of the scaled latents of (N, 3, S, S) pictures in [-1, 1]."""
+        """Mean and spread of the scaled latents of (N, 3, H, W) pictures in [-1, 1]."""
         vae, config = self.vae, self._config(placing.VAE)
         means, spreads = [], []
         for few in pixels.split(pictures_at_once(self.resolution)):
@@ -216,11 +217,16 @@ class PipelineModel:
         """Watch cross-attention; see :func:`pti_pipeline.families.attention.watched`."""
         return watched(self.denoiser, reduce)
 
-    def start_latents(self, seeds: Sequence[int]) -> Tensor:
+    def _shapes(self, scale: int) -> tuple[int, int]:
+        """Give :attr:`multiple` and :attr:`longest`, in pixels: of a UNet, what it halves."""
+        halved = 2 ** (len(self._config(placing.DENOISER).block_out_channels) - 1)
+        return scale * halved, 2 * self.resolution
+
+    def start_latents(self, seeds: Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
         """Noise that sampling starts from, one row a seed, equal to diffusers' for that seed."""
         config = self._config(placing.DENOISER)
-        shape = (1, config.in_channels, config.sample_size, config.sample_size)
-        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        size = (1, config.in_channels, *(shape or [config.sample_size] * 2))
+        rows = [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
     def sampler(self, steps: int) -> Any:

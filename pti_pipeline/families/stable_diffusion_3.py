@@ -61,6 +61,12 @@ class StableDiffusion3(PipelineModel):
         self._pooled = sum(part.config.projection_dim for part in clips)
         self._read: dict[bytes, Tensor] = {}
 
+    def _shapes(self, scale: int) -> tuple[int, int]:
+        """Whole patches, as far as the transformer knows places of them."""
+        config = self._config(placing.DENOISER)
+        patch = scale * config.patch_size
+        return patch, min(2 * self.resolution, patch * config.pos_embed_max_size)
+
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
         """Token ids (P, L) of CLIP, and then those of T5, counted from -1 downwards."""
         ids = super().tokenize(prompts, placeholders)

@@ -57,10 +57,10 @@ class StableDiffusionXL(PipelineModel):
         return torch.zeros_like(empty) if zeros else empty
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The denoiser's prediction, float32 or wider, for pictures of the base's size, not cut."""
+        """The denoiser's prediction, float32 or wider, for pictures of this very size, not cut."""
         states, pooled = encoders.unpack(condition.to(self.dtype), self._pooled)
-        side = self.resolution
-        sizes = torch.tensor([side, side, 0, 0, side, side], device=noisy.device)
+        shape = [side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:]]
+        sizes = torch.tensor([*shape, 0, 0, *shape], device=noisy.device)
         output = self.denoiser(
             noisy.to(self.dtype),
             timesteps,

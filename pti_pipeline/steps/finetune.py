@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pti_pipeline import lora
-from pti_pipeline.batches import Material, prepare
+from pti_pipeline.batches import Material, prepare_views
 from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
 from pti_pipeline.data import patterns_of
@@ -36,7 +36,6 @@ from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
-from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 INHERITED = ("pti.base", "pti.base_fingerprint", "pti.token", "pti.initializer")
@@ -137,8 +136,7 @@ def _attached(ready: Finetuning, trained: Sequence[FinetuneSettings]) -> Iterato
         pivots = [loaded[ready.inversions[e.pivot].id] for e in trained]
         who = Characters(pivots[0].token, torch.stack([p.embedding for p in pivots]))
         tokens = placeholder_tokens(who.name, who.vectors.shape[1])
-        others = crops(ready.subject, ready.images, first.crops)
-        material = prepare(base, ready.subject, tokens, first, others)
+        material = prepare_views(base, ready.subject, ready.images, tokens, first)
         adapter = _adapter(base, trained)
         try:
             prompts = patterns_of(ready.subject, who.name)

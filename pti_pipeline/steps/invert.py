@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline.batches import prepare
+from pti_pipeline.batches import prepare_views
 from pti_pipeline.bundle import PIVOT_FILE
 from pti_pipeline.characters import Characters, preview
 from pti_pipeline.inversion import invert
@@ -29,7 +29,6 @@ from pti_pipeline.tracking.run import Run
 from pti_pipeline.tracking.weights import log_weights
 from pti_pipeline.twins import make_twins
 from pti_pipeline.values import label
-from pti_pipeline.views import crops
 from pti_pipeline.watching import judge, watch_steps
 
 
@@ -65,8 +64,7 @@ def run_inversions(
     vectors = ready.row.expand(len(shared.trained), first.vectors, -1).clone()
     start = vectors[0].clone()
     tokens = placeholder_tokens(ready.token, first.vectors)
-    others = crops(ready.subject, ready.images, first.crops)
-    material = prepare(base, ready.subject, tokens, first, others)
+    material = prepare_views(base, ready.subject, ready.images, tokens, first)
     words = [_words(ready, e, label(e, within.varied)) for e in experiments]
     with under_way(ready, found, shared, words, "inversion") as going:
 

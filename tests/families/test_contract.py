@@ -1,14 +1,17 @@
 """What every family must do, on a tiny model of each; diffusers is the oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from pti_pipeline import lora
-from pti_pipeline.batches import prepare
+from pti_pipeline.batches import prepare, prepare_views
 from pti_pipeline.characters import Characters, class_word, draw, encode, name_positions, tokenized
-from pti_pipeline.data import patterns_of
+from pti_pipeline.data import load_subject, patterns_of
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import load
 from pti_pipeline.inversion import invert
@@ -17,7 +20,7 @@ from pti_pipeline.pivot import Pivot, attached, load_pivot, placeholder_tokens, 
 from pti_pipeline.probes import build_probe, encode_probe, read
 from pti_pipeline.randomness import generator
 from pti_pipeline.regularizers import REGULARIZERS, regularize
-from pti_pipeline.sampling import to_uint8
+from pti_pipeline.sampling import sample, to_uint8
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings, SampleSettings
 from pti_pipeline.tuning import finetune
 from pti_pipeline.twins import make_twins
@@ -64,9 +67,10 @@ def plain(folder):
     return pipe
 
 
-def drawn_by(pipe, prompt, seed):
+def drawn_by(pipe, prompt, seed, **size):
     picture = pipe(
         prompt,
+        **size,
         num_inference_steps=HOW.steps,
         guidance_scale=HOW.guidance,
         generator=torch.Generator().manual_seed(seed),
@@ -94,6 +98,41 @@ def test_its_pictures_are_those_of_diffusers(base, folder):
     pipe = plain(folder)
     for prompt, seed, picture in zip(PROMPTS, SEEDS, ours, strict=True):
         assert np.abs(drawn_by(pipe, prompt, seed) - picture).max() <= 1
+
+
+def test_pictures_of_other_shapes_are_those_of_diffusers(base, folder):
+    height, width = 24, 16  # diffusers takes what 8 divides
+    rows = [side * base.start_latents([0]).shape[-1] // base.resolution for side in (height, width)]
+    condition = encode(base, class_word(""), PROMPTS[:1])
+    drawn = sample(base, condition, base.unconditional(), [3], HOW.steps, HOW.guidance, rows)
+    picture = drawn_by(plain(folder), PROMPTS[0], 3, height=height, width=width)
+    assert picture.shape == (height, width, 3)
+    assert np.abs(picture - to_uint8(drawn)[0, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["none", "locality"])
+def test_pictures_of_several_shapes_are_trained_on(base, subject, tmp_path, name):
+    """One experiment beside another, with rows that are held, is what it is alone."""
+    for index, size in enumerate([(24, 24), (24, 40), (40, 24)]):
+        Image.effect_noise(size, 60).convert("RGB").save(tmp_path / f"{index}.png")
+    subject, pivot = load_subject(tmp_path, base.resolution), pivot_of(base)
+    common = FinetuneSettings(
+        lr=0.01, steps=6, batch_size=2, rank=2, regularizer=name, reg_bank=4, buckets="yes"
+    )
+    material = prepare_views(base, subject, tmp_path, ["<c>"], common)
+    seen = {material.at(step).mean.shape[-2:] for step in range(6)}
+    assert len(material.others) >= 1 and len(seen) > 1
+
+    def trained(seeds):
+        runs = [replace(common, seed=seed) for seed in seeds]
+        adapter = adapter_of(base, seeds)
+        pivots, prompts = [pivot] * len(seeds), patterns_of(subject, "<c>")
+        terms = regularize(base, adapter, material, pivots, prompts, runs[0])
+        *_, last = finetune(base, adapter, material, pivots, runs, terms)
+        lora.detach(adapter)
+        return last.metrics["distance/delta_norm"]
+
+    torch.testing.assert_close(trained([0, 4])[1:], trained([4]), rtol=1e-3, atol=0)
 
 
 def test_a_placeholder_is_read_by_every_encoder(base):

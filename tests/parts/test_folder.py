@@ -53,7 +53,7 @@ def test_pictures_that_can_not_be_read_are_told_in_one_list(tmp_path):
 
 
 def test_masks_that_can_not_be_used_are_told_in_one_list(tmp_path):
-    picture = Picture(np.zeros((16, 16, 3), np.uint8), (32, 32), None, False)
+    picture = Picture(np.zeros((16, 16, 3), np.uint8), (32, 32), None, False, b"")
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     Image.new("L", (32, 24), 255).save(tmp_path / "a-mask.png")
     Image.new("L", (32, 32)).save(tmp_path / "b-mask.png")
@@ -65,7 +65,7 @@ def test_masks_that_can_not_be_used_are_told_in_one_list(tmp_path):
 
 
 def test_masks_may_have_colors(tmp_path):
-    picture = Picture(np.zeros((16, 16, 3), np.uint8), (32, 32), None, False)
+    picture = Picture(np.zeros((16, 16, 3), np.uint8), (32, 32), None, False, b"")
     drawn = Image.new("RGB", (32, 32))
     drawn.paste((255, 255, 255), (0, 0, 16, 32))
     drawn.save(tmp_path / "a-mask.png")

@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pti_pipeline.batches import draw_batch, prepare
+from pti_pipeline.aspect import shapes
+from pti_pipeline.batches import draw_batch, prepare, prepare_views
 from pti_pipeline.data import Subject, load_subject, patterns_of, prompts_for
 from pti_pipeline.errors import DataError
 from pti_pipeline.losses import denoising_loss
 from pti_pipeline.objective import Objective
-from pti_pipeline.views import area_weights, check, crops, mirrored
+from pti_pipeline.views import area_weights, by_shape, check, crops, mirrored, shaped
 
 
 @pytest.fixture
@@ -129,6 +130,45 @@ def test_crops_are_drawn_beside_their_pictures_and_mirrored_too(base, ramps):
     exact, _ = base.encode_images(others[1].images.flip(-1))
     assert torch.equal(material.mean[-2:], exact)
     torch.testing.assert_close(material.area.mean((1, 2, 3)), torch.ones(12))
+
+
+def test_pictures_keep_their_shapes_with_their_masks(base, ramps):
+    """The tiny model's are 12x20, 16x16 and 20x12."""
+    subject = load_subject(ramps, 16)
+    wanted = Objective(buckets="yes", crops=2, flip="yes", background=0.5)
+    material = prepare_views(base, subject, ramps, ["<c>"], wanted)
+    (other,) = material.others
+    assert {tuple(m.mean.shape) for m in (material, other)} == {(4, 4, 6, 10), (4, 4, 10, 6)}
+    for each in (material, other):
+        torch.testing.assert_close(each.area.mean((1, 2, 3)), torch.ones(4))
+        assert each.area.shape[-2:] == each.mean.shape[-2:] and each.area.std() > 0
+    known = shapes(16, base.multiple, base.longest)
+    places = by_shape(ramps, known)
+    assert places == {(20, 12): [0], (12, 20): [1]}
+    for (width, height), (place,) in places.items():
+        some = shaped(subject, ramps, (width, height), [place])
+        assert some.images.shape == (1, 3, height, width) and some.names == ("ab"[place] + ".png",)
+        red, green, _ = (some.images[0] + 1) / 2
+        spans = float(red[5, -1] - red[5, 0]), float(green[-1, 5] - green[0, 5])
+        assert min(spans) > 0.75  # a square would show half of one's width, and 0.6 of one's height
+
+
+def test_each_step_is_of_one_shape_as_often_as_it_has_pictures(base, tmp_path):
+    for index, size in enumerate([(40, 24)] * 3 + [(24, 40)]):
+        Image.effect_noise(size, 60).convert("RGB").save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(f"<c> as number {index}", "utf-8")
+    subject, wanted = load_subject(tmp_path, 16), Objective(buckets="yes")
+    material = prepare_views(base, subject, tmp_path, ["<c>"], wanted)
+    assert [len(m.mean) for m in (material, *material.others)] == [3, 1]
+    high = 0
+    for step in range(200):
+        batch = draw_batch(material, [0, 7], 2, 1000, step)
+        alone = draw_batch(material, [7], 2, 1000, step)
+        assert torch.equal(batch.latents[2:], alone.latents)
+        is_high = batch.latents.shape[-2:] == (10, 6)
+        assert is_high == (set(batch.prompts.tolist()) == {3})  # with the right captions
+        high += is_high
+    assert 35 <= high <= 65
 
 
 def test_a_crop_without_its_subject_counts_whole(tmp_path):
