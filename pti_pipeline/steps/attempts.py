@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -178,7 +179,11 @@ def _begin_alone(key: str) -> None:
 
 
 def _lock_of(key: str) -> Path:
-    return local_folder(store_uri(), "attempts") / f"{key}.lock"
+    return _locks() / f"{key}.lock"
+
+
+def _locks() -> Path:
+    return local_folder(store_uri(), "attempts")
 
 
 def _kept(runs: Sequence[Found | None]) -> Checkpoint | None:
@@ -200,7 +205,7 @@ def place(run_id: str) -> Path:
 
 
 def tidy() -> None:
-    """Remove what finished runs need no more, whose processes died before they did that."""
+    """Remove what processes that died left behind: of finished runs, and locks that nobody has."""
     outbox.tidy(outbox.outbox_root(store_uri()))
     for folder in local_folder(store_uri(), "checkpoints").glob("*"):
         try:
@@ -209,6 +214,10 @@ def tidy() -> None:
             done = isinstance(error, UsageError)
         if done:
             shutil.rmtree(folder, ignore_errors=True)
+    for path in set(_locks().glob("*.lock")) - set(_begun):
+        lock = FileLock(path, timeout=0)
+        with suppress(Timeout), lock:  # else somebody begins
+            path.unlink(missing_ok=True)
 
 
 def _given(run_id: str, facts: Facts) -> Found:

@@ -31,7 +31,7 @@ from pti_pipeline.tracking.life import DEAD, HEARTBEAT, HOST, PLACE, silent
 from pti_pipeline.tracking.lost import sync
 from pti_pipeline.tracking.outbox import Outbox, left_ones, outbox_root
 from pti_pipeline.tracking.runs import CONTINUES, open_run
-from pti_pipeline.tracking.store import connect, store_uri
+from pti_pipeline.tracking.store import connect, local_folder, store_uri
 
 PIVOT, LORA = "pivot/learned_embeds.safetensors", "lora/pytorch_lora_weights.safetensors"
 SETTINGS = InvertSettings(0.01, steps=120, batch_size=2)
@@ -179,7 +179,12 @@ def test_of_two_that_begin_at_once_one_is_told(ready):
         assert process.stdout.readline() == b"begun\n"
         with pytest.raises(LockedError, match=r"E701.*begins with these very settings"):
             attempts.attempt([FACTS])
+        tidy()
+        locks = list(local_folder(store_uri(), "attempts").iterdir())
+        assert len(locks) == 1
         process.kill()
+    tidy()
+    assert not locks[0].exists()
     attempts.attempt([FACTS]).release()
 
 
