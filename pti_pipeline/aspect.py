@@ -31,10 +31,10 @@ def shapes(side: int, multiple: int, longest: int) -> list[tuple[int, int]]:
     """
     step = math.ceil(side / STEPS / multiple) * multiple
     found = {(side, side)}
-    for width in range(step, longest + 1, step):
-        height = side * side // width // step * step
-        if step <= height <= longest and max(width / height, height / width) <= WIDEST:
-            found.add((width, height))
+    for long in range(math.ceil(side / step) * step, longest + 1, step):
+        short = side * side // long // step * step
+        if 0 < long <= WIDEST * short:
+            found |= {(long, short), (short, long)}
     return sorted(found)
 
 

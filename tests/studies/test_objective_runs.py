@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 from pti_pipeline.cli import main
@@ -41,6 +42,16 @@ def test_what_is_asked_for_is_trained_and_told(invert, store):
         assert params[name] == value
         assert end not in ends
         ends.append(end)
+
+
+def test_shapes_are_trained_on_and_told(invert, store, pictures):
+    for path in pictures.iterdir():
+        (store / "wide").mkdir(exist_ok=True)
+        Image.open(path).resize((40, 24)).save(store / "wide" / path.name)
+    cut, params = invert(f"--images={store / 'wide'}")
+    assert params["buckets"] == "no"
+    kept, params = invert(f"--images={store / 'wide'}", "--buckets=yes")
+    assert params["buckets"] == "yes" and kept != cut
 
 
 @pytest.mark.parametrize("text", ["offset_noise:0,0.1", "weighting:none,min-snr", "crops:1,2"])
