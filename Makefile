@@ -53,7 +53,7 @@ test: setup
 	@echo "== Floors =="
 	$(BIN)/lint-imports
 	@echo "== Tests =="
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test
 	@echo "== Slow tests =="

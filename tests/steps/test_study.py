@@ -262,8 +262,8 @@ def test_the_registered_model_answers_as_a_pyfunc(study, tmp_path):
 
 def test_the_registered_version_is_exported_with_what_its_run_told(study):
     folder, _ = study
-    done = pti(folder, ["export", "--form=kohya,embedding"])
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(command, ["export", "--form=kohya,embedding"])
+    assert done.exit_code == 0, done.output
     run = get_run(find_runs(step="register")[0].tags["pti.registered"])
     with safe_open(folder / "exported" / "mochi-lora.safetensors", "pt") as file:
         header = file.metadata()
@@ -274,11 +274,9 @@ def test_the_registered_version_is_exported_with_what_its_run_told(study):
 
 
 def test_registering_again_makes_no_second_version(study):
-    folder, _ = study
     run = find_runs(step="register")[0].tags["pti.registered"]
-    words = ["register", f"--run={run}", "--alias=candidate"]
-    done = pti(folder, words)
-    assert "version 1." in done.stdout
+    done = CliRunner().invoke(command, ["register", f"--run={run}", "--alias=candidate"])
+    assert "version 1." in done.output
     client = MlflowClient()
     assert len(client.search_model_versions("name='mochi'")) == 1
     found = client.get_model_version_by_alias("mochi", "candidate")
