@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from pti_pipeline import lora, travel
 from pti_pipeline.batches import Material, draw_batch
 from pti_pipeline.data import TEMPLATES
+from pti_pipeline.families.autoencoder import pictures_at_once
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.drafts import Draft
-from pti_pipeline.families.pieces import pictures_at_once
 from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.inversion import token_losses
 from pti_pipeline.live import Efficient, counted, most_bytes

@@ -76,7 +76,7 @@ class BaseModel(Protocol):
         """Mean and spread of the scaled latents of (N, 3, H, W) pictures in [-1, 1]."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
+        """Pictures (N, 3, H, W) in [-1, 1] of scaled latents."""
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
         """Token ids (P, L); placeholder j has id V + j.

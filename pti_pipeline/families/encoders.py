@@ -17,6 +17,12 @@ WORD = re.compile(r"[a-z]{3,}</w>")
 """How CLIP's vocabulary writes a whole word."""
 
 
+def check_same_words(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> None:
+    """See that the ids of one CLIP tokenizer are those of another, else raise ``ValueError``."""
+    if tokenizer.get_vocab() != other.get_vocab():
+        raise ValueError("its two CLIP tokenizers know other words")
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], placeholders: Sequence[str]
 ) -> Tensor:

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from pti_pipeline import low_rank
-from pti_pipeline.families import encoders, few_bits, files, foreign, placing
+from pti_pipeline.families import autoencoder, encoders, few_bits, files, foreign, placing
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
 from pti_pipeline.families.merged import save_merged
-from pti_pipeline.families.pieces import pictures_at_once
 from pti_pipeline.families.schedules import Schedule
 from pti_pipeline.families.words import check_token, initializer_id
 from pti_pipeline.pivot import Pivot, placeholder_tokens
@@ -160,27 +159,13 @@ class PipelineModel:
         """Columns of a placeholder's vectors that are each text encoder's."""
         return tuple(encoders.table(each).shape[1] for each in self._parts[placing.ENCODERS])
 
-    @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the scaled latents of (N, 3, H, W) pictures in [-1, 1]."""
-        vae, config = self.vae, self._config(placing.VAE)
-        means, spreads = [], []
-        for few in pixels.split(pictures_at_once(self.resolution)):
-            posterior = vae.encode(few.to(self.device, vae.dtype)).latent_dist
-            means.append(posterior.mean.float() - (config.shift_factor or 0))
-            spreads.append(posterior.std.float())
-        return torch.cat(means) * config.scaling_factor, torch.cat(spreads) * config.scaling_factor
+        return autoencoder.encode(self.vae, pixels, self.resolution, self.device)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (N, 3, S, S) in [-1, 1] of scaled latents."""
-        vae, config = self.vae, self._config(placing.VAE)
-        pictures = []
-        for few in latents.split(pictures_at_once(self.resolution)):
-            scaled = few.to(self.device, vae.dtype) / config.scaling_factor
-            pixels: Tensor = vae.decode(scaled + (config.shift_factor or 0)).sample
-            pictures.append(pixels.float().clamp(-1, 1))
-        return torch.cat(pictures)
+        """Pictures (N, 3, H, W) in [-1, 1] of scaled latents."""
+        return autoencoder.decode(self.vae, latents, self.resolution, self.device)
 
     def tokenize(self, prompts: Sequence[str], placeholders: Sequence[str]) -> Tensor:
         """Token ids (P, L); placeholder j has id V + j, and one stands for those of its name."""

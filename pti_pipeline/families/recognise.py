@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES, infer_diff
 from safetensors import safe_open
 
 from pti_pipeline.errors import ModelError
+from pti_pipeline.headers import HUB_ID
 from pti_pipeline.weights import SUFFIX, refuse_pickle
 
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model_index.json"
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that are not used here."""

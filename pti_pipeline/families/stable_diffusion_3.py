@@ -53,8 +53,7 @@ class StableDiffusion3(PipelineModel):
         flow = Flow(config.num_train_timesteps, config.shift)
         super().__init__(pipeline, name, device, dtype, flow, offload, bits)
         self._second = pipeline.tokenizer_2
-        if self._second.get_vocab() != self.tokenizer.get_vocab():
-            raise ValueError("its two CLIP tokenizers know other words")
+        encoders.check_same_words(self.tokenizer, self._second)
         clips = pipeline.text_encoder, pipeline.text_encoder_2
         for part in clips:
             encoders.pool_at_the_end(part, self.tokenizer)

@@ -38,8 +38,7 @@ class StableDiffusionXL(PipelineModel):
         schedule = diffusion(pipeline.scheduler)
         super().__init__(pipeline, name, device, dtype, schedule, offload, bits)
         self._second = pipeline.tokenizer_2
-        if self._second.get_vocab() != self.tokenizer.get_vocab():
-            raise ValueError("its two tokenizers know other words")
+        encoders.check_same_words(self.tokenizer, self._second)
         encoders.pool_at_the_end(pipeline.text_encoder_2, self._second)
         self._pooled = pipeline.text_encoder_2.config.projection_dim
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from pti_pipeline import __version__, checkpoint
 from pti_pipeline.checkpoint import Checkpoint
 from pti_pipeline.errors import LockedError, UsageError
+from pti_pipeline.steps import beginning
 from pti_pipeline.tracking import outbox
 from pti_pipeline.tracking.earlier import (
     SETTINGS,
@@ -37,9 +36,6 @@ AUTO, NO = "auto", "no"
 
 Facts = Mapping[str, Any]
 """All that decides what a run gives, as JSON can say it."""
-
-_begun: dict[Path, FileLock] = {}
-"""Locks of attempts of this process whose runs are not open yet, by their files."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +108,7 @@ class Attempt:
 
     def release(self) -> None:
         """Let other processes look for the runs: now they tell that this is under way."""
-        path = _lock_of(fingerprint(self.facts[0]))
-        if lock := _begun.pop(path, None):
-            path.unlink(missing_ok=True)
-            lock.release()
+        beginning.release(fingerprint(self.facts[0]))
 
     @property
     def earlier(self) -> list[Earlier | None]:
@@ -147,7 +140,7 @@ def attempt(facts: Sequence[Facts], resume: str = AUTO, within: Within = ALONE) 
     given = tuple({**each, **versions} for each in facts)
     if resume == NO:
         return Attempt(given, (None,) * len(given), within=within)
-    _begin_alone(fingerprint(given[0]))
+    beginning.begin_alone(fingerprint(given[0]))
     if resume == AUTO:
         ours = bool(within.sweep)
         runs = tuple(find_earlier(fingerprint(each), within.nested, ours) for each in given)
@@ -162,28 +155,6 @@ def attempt(facts: Sequence[Facts], resume: str = AUTO, within: Within = ALONE) 
         step = f" at step {found.step}" if found.kept else ""
         print(f"Going on with run {runs[0].id}{step}", file=sys.stderr)
     return found
-
-
-def _begin_alone(key: str) -> None:
-    """Be the only process here that looks for runs with some settings, until they are open."""
-    if (path := _lock_of(key)) in _begun:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0.5, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        what = "another process begins with these very settings at this moment"
-        raise LockedError("E701", what, "wait for its end") from None
-    _begun[path] = lock
-
-
-def _lock_of(key: str) -> Path:
-    return _locks() / f"{key}.lock"
-
-
-def _locks() -> Path:
-    return local_folder(store_uri(), "attempts")
 
 
 def _kept(runs: Sequence[Found | None]) -> Checkpoint | None:
@@ -214,10 +185,7 @@ def tidy() -> None:
             done = isinstance(error, UsageError)
         if done:
             shutil.rmtree(folder, ignore_errors=True)
-    for path in set(_locks().glob("*.lock")) - set(_begun):
-        lock = FileLock(path, timeout=0)
-        with suppress(Timeout), lock:  # else somebody begins
-            path.unlink(missing_ok=True)
+    beginning.tidy()
 
 
 def _given(run_id: str, facts: Facts) -> Found:

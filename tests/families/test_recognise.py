@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_families import build_families
+from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import FAMILIES, load
@@ -78,3 +79,14 @@ def test_a_hub_id_without_network_is_told_in_one_line(monkeypatch):
     with pytest.raises(ModelError, match=r"E401.*'someone/no-such-model'.*while online") as caught:
         load("someone/no-such-model", "cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_two_tokenizers_that_know_other_words(families, family, tmp_path):
+    """A placeholder has one id: both must mean the same by it."""
+    folder = shutil.copytree(families[family], tmp_path / "model")
+    second = CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
+    second.add_tokens(["more"])
+    second.save_pretrained(folder / "tokenizer_2")
+    with pytest.raises(ModelError, match="its two CLIP tokenizers know other words"):
+        load(str(folder), "cpu")
