@@ -45,15 +45,6 @@ LONGEST = 500
 """Letters of an unexpected error that are shown."""
 
 
-def unexpected(error: Exception, debug: bool) -> PtiError:
-    """Say in one line what nobody thought of; ``debug``: its traceback is shown above."""
-    what = f"{type(error).__name__}: {error}".rstrip(": .")[:LONGEST]
-    hint = "run again with --debug=yes and report it"
-    told = PtiError("E999", what, "report it with what stands above" if debug else hint)
-    told.__cause__ = error
-    return told
-
-
 class UsageError(PtiError):
     """A bad parameter."""
 
@@ -94,3 +85,25 @@ class DivergedError(PtiError):
     """Training diverged."""
 
     exit_code = 10
+
+
+def unexpected(error: Exception, debug: bool) -> PtiError:
+    """Say in one line what nobody caught; ``debug``: its traceback is shown above."""
+    what = f"{type(error).__name__}: {error}".rstrip(": .")[:LONGEST]
+    told: PtiError
+    if is_out_of_memory(error):
+        hint = "use --precision=bf16, a smaller base model, or more memory"
+        told = ResourceError("E601", f"memory ran out ({what})", hint)
+    else:
+        hint = "run again with --debug=yes and report it"
+        told = PtiError("E999", what, "report it with what stands above" if debug else hint)
+    told.__cause__ = error
+    return told
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device's or the host's allocator gave up; PyTorch has its own words for each."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = "can't allocate memory", "not enough memory", "out of memory"
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)

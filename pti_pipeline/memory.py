@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pti_pipeline.errors import ResourceError
+from pti_pipeline.errors import ResourceError, is_out_of_memory
 from pti_pipeline.live import most_bytes
 from pti_pipeline.machine import free_bytes
 
@@ -109,13 +109,6 @@ def halving(
         warnings.warn(f"memory ran out: going on with {told}", stacklevel=2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device's or the host's allocator gave up."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    )
 
 
 def edges_of(count: int, longest: int) -> list[int]:

@@ -13,7 +13,7 @@ from filelock import Timeout
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError
+from pti_pipeline.errors import LockedError, PtiError, ResourceError, StoreError, unexpected
 from pti_pipeline.tracking.earlier import Earlier, Logged, revive
 from pti_pipeline.tracking.interruption import Interruption, interruptible
 from pti_pipeline.tracking.life import birth, user
@@ -95,8 +95,8 @@ def opened(
             raise
         except Exception as error:
             status = "FAILED"
-            code = error.code if isinstance(error, PtiError) else "E999"
-            run.set_tags({"pti.error_code": code, "pti.error": str(error)[:4000]})
+            told = error if isinstance(error, PtiError) else unexpected(error, False)
+            run.set_tags({"pti.error_code": told.code, "pti.error": str(error)[:4000]})
             raise
         finally:
             interruption.holds += 1

@@ -1,11 +1,13 @@
 """What all commands share: one line for every error and warning, ``--debug``, odd streams."""
 
+import re
 import subprocess
 import sys
 import warnings
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pti_pipeline.cli import main
@@ -33,6 +35,11 @@ def refuse():
     raise UsageError("E202", "steps is 0", "use an integer from 1")
 
 
+@program.command("exhaust")
+def exhaust():
+    torch.empty(10**14)
+
+
 @program.command("warn")
 def warn():
     warnings.warn("look\nhere", stacklevel=1)
@@ -47,6 +54,14 @@ def test_an_unexpected_error_is_one_line_that_asks_for_a_report():
     told = r"error[E999]: RuntimeError: two lines \x1b[2J. Hint: run again with --debug=yes"
     assert result.exit_code == 1
     assert result.stderr == f"{told} and report it.\n"
+
+
+def test_memory_that_runs_out_anywhere_is_told():
+    """By PyTorch's own error, of this system: it is no mistake of ours."""
+    result = run("exhaust")
+    assert result.exit_code == 6
+    assert re.match(r"error\[E601\]: memory ran out \(.*\)\. Hint: use --precision", result.stderr)
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("command", "code"), [("break", 1), ("refuse", 2)])
