@@ -52,8 +52,8 @@ test: setup
 	$(BIN)/hadolint Dockerfile
 	@echo "== Floors =="
 	$(BIN)/lint-imports
-	@echo "== Tests =="
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@echo "== Tests =="  # three at once on two cores: some wait for processes and servers
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-all: test
 	@echo "== Slow tests =="

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TOGETHER = 10
 """Commands in one call of bash."""
 PAIRS = (TEXTS[0:2], TEXTS[2:4], TEXTS[4:6], TEXTS[6:8])
-"""Payloads of real runs: the study's, and the name of the folder of pictures."""
+"""Payloads of real runs: names of the folder of pictures, and of the file of prompts."""
 ECHO = f"#!{sys.executable} -IS\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 """Stands in for Python: says what it was called with."""
 
@@ -60,8 +60,8 @@ def measure(long: bool = False) -> dict[str, float]:
     -------
     dict of str to float
         ``parameters``, ``payloads`` and ``commands``; ``executions``, files that a payload made;
-        ``changed``, values that arrived as others. In the long form also ``real_runs`` of
-        ``mlflow run``, and those ``failed`` that did not log the payloads as they were.
+        ``changed``, values that arrived as others; ``real_runs`` of ``mlflow run``, in the long
+        form alone, and those ``failed`` that did not find what the payloads name.
     """
     asked = [*cases(long)]
     with TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def measure(long: bool = False) -> dict[str, float]:
         "executions": made,
         "changed": changed + abs(len(arrived) - len(wanted)),
     }
-    return found | (really() if long else {})
+    return found | really(PAIRS if long else ())
 
 
 def run_all(asked: Sequence[tuple[str, Mapping[str, str]]], folder: Path) -> list[list[str]]:
@@ -108,22 +108,23 @@ def expected(name: str, values: Mapping[str, str]) -> list[str]:
     return ["-m", "pti_pipeline", name, *options]
 
 
-def really() -> dict[str, float]:
-    """Train a step with hostile names, by ``mlflow run``, some times."""
+def really(pairs: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Train a step with hostile names, by ``mlflow run``, once for each pair."""
     failed = 0
     with TemporaryDirectory() as place:
-        for index, (study, images) in enumerate(PAIRS):
-            failed += not run_really(study, images, Path(place) / str(index))
-    return {"real_runs": len(PAIRS), "failed": failed}
+        for index, (images, preview) in enumerate(pairs):
+            failed += not run_really(images, preview, Path(place) / str(index))
+    return {"real_runs": len(pairs), "failed": failed}
 
 
-def run_really(study: str, images: str, folder: Path) -> bool:
-    """Invert for a step, in a study and from a folder of such names; tell if all was as it was."""
-    pictures = folder / images.replace("/", "")
+def run_really(images: str, preview: str, folder: Path) -> bool:
+    """Invert for a step, from a folder and a file of such names; tell if they were found."""
+    pictures, prompts = (folder / name.replace("/", "") for name in (images, preview))
     shutil.copytree(ROOT / "examples" / "mochi", pictures)
+    prompts.write_text("{} asleep", "utf-8")
     before = {path.name for path in (*folder.iterdir(), *ROOT.iterdir())}
-    values = {"study": study, "images": str(pictures), "steps": "1", "sample_every": "0"}
-    words = [f"-P{key}={value}" for key, value in {**values, "probes": "0"}.items()]
+    values = {"images": pictures, "preview": prompts, "steps": 1, "sample_every": 1, "probes": 0}
+    words = [f"-P{key}={value}" for key, value in values.items()]
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-einvert", "--env-manager=local"]
     environment = {
         **os.environ,
@@ -135,14 +136,18 @@ def run_really(study: str, images: str, folder: Path) -> bool:
     )
     after = {path.name for path in (*folder.iterdir(), *ROOT.iterdir())}
     made = after - before - {"mlflow.db", "mlruns", ".pti", ".mlflow.db.lock"}
-    return done.returncode == 0 and not made and _logged(folder, study, str(pictures.resolve()))
+    if done.returncode or made:
+        print(images, preview, made, done.stderr.decode()[-500:], file=sys.stderr)
+        return False
+    return _tagged(folder) == str(pictures.resolve())
 
 
-def _logged(folder: Path, study: str, images: str) -> bool:
+def _tagged(folder: Path) -> str:
+    """Folder of pictures that the run tells of."""
     from mlflow import MlflowClient
 
     (run,) = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["0"])
-    return (run.data.tags["pti.study"], run.data.tags["pti.images"]) == (study, images)
+    return str(run.data.tags["pti.images"])
 
 
 if __name__ == "__main__":

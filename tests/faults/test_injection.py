@@ -55,6 +55,6 @@ def test_what_is_expected_is_what_click_takes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("study", "images"), PAIRS)
-def test_mlflow_run_itself(tmp_path, study, images):
-    assert run_really(study, images, tmp_path / "place")
+@pytest.mark.parametrize(("images", "preview"), PAIRS)
+def test_mlflow_run_itself(tmp_path, images, preview):
+    assert run_really(images, preview, tmp_path / "place")
