@@ -29,6 +29,8 @@ from pti_pipeline.tracking.store import connect
 
 POINTS = 25, 200
 """Cases of the short and of the long form in which a living command was killed."""
+TOLD = 2000
+"""Letters of a failed case's output that are kept."""
 TRIES = 3
 """Cases tried for each of these at most: a kill can come after the command's end."""
 
@@ -59,6 +61,8 @@ class Outcome:
         Points, pictures, runs and models that are there more than once.
     left : list of str
         Files that nobody needs any more.
+    told : str
+        What the attempts said last, if one failed.
     """
 
     job: str
@@ -67,6 +71,7 @@ class Outcome:
     corrupt: bool
     duplicates: int
     left: list[str]
+    told: str = ""
 
 
 def measure(long: bool) -> dict[str, float]:
@@ -145,14 +150,17 @@ def killed(job: Job, whole: Whole, start: Path, place: Path, strikes: Sequence[S
         done = codes and forked(place, partial(_finished, len(whole.trace["runs"])))
         codes.append(run(partial(pti, "sync") if done else job.command, place, strike)[0])
     found = forked(place, _trace) if codes[-1] == 0 else {}
+    corrupt = any(code not in (0, -signal.SIGKILL) for code in codes) or not found
+    told = (place / "log").read_text(errors="replace")[-TOLD:] if corrupt else ""
     shutil.rmtree(place)
     return Outcome(
         job.name,
         codes.count(-signal.SIGKILL),
         differences(whole.trace["runs"], found["runs"]) if found else ["all"],
-        any(code not in (0, -signal.SIGKILL) for code in codes) or not found,
+        corrupt,
         found.get("duplicates", 0),
         found.get("left", []),
+        told,
     )
 
 
