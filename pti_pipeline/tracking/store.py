@@ -6,9 +6,10 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import ssl
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
@@ -26,8 +27,6 @@ KNOCK = 10.0
 """Seconds that a server has for its first answer."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Where databases listen, unless it is said."""
-SQLITE = b"SQLite format 3\0"
-"""What its files begin with, once they hold anything."""
 DEFAULT = "sqlite:///mlflow.db"
 """Used unless ``MLFLOW_TRACKING_URI`` says otherwise; artifacts go to ``./mlruns``."""
 
@@ -158,12 +157,20 @@ def _knock(uri: str) -> None:
 
 
 def _look(path: Path) -> None:
-    """Raise ``ValueError`` if what is there is no database."""
+    """Raise ``ValueError`` if what is there is no database.
+
+    SQLite itself must look: whoever else closes the file lets go of all locks that this process
+    has on it, and others then roll back what it is writing.
+    """
     if not path.is_file():
         raise ValueError(f"'{path}' is no file")
-    with path.open("rb") as file:
-        if file.read(len(SQLITE)) not in (SQLITE, b""):
-            raise ValueError(f"'{path}' is no SQLite database")
+    with closing(sqlite3.connect(path, timeout=0)) as database:
+        try:
+            database.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError:  # it is one that somebody writes
+            pass
+        except sqlite3.DatabaseError:
+            raise ValueError(f"'{path}' is no SQLite database") from None
 
 
 def alone(purpose: str) -> AbstractContextManager[object]:

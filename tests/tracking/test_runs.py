@@ -1,8 +1,10 @@
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -156,3 +158,16 @@ def test_params_are_read_without_the_quotes_that_mlflow_run_logs(store, logged, 
     with open_run("r", {"token": logged}, {"pti.step": "x"}) as run:
         pass
     assert get_run(run.id).params["token"] == read
+
+
+OTHER = "import sqlite3; sqlite3.connect('mlflow.db', timeout=0).execute('BEGIN IMMEDIATE')"
+
+
+def test_opening_the_store_again_lets_go_of_no_lock(store):
+    """Else what this process writes at that moment is rolled back by whoever reads next."""
+    connect()
+    with closing(sqlite3.connect("mlflow.db")) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        connect()
+        done = subprocess.run([sys.executable, "-c", OTHER], capture_output=True, text=True)
+    assert "database is locked" in done.stderr
