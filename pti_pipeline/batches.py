@@ -121,7 +121,7 @@ def prepare_views(
         others = crops(subject, folder, objective.crops)
         return prepare(base, subject, tokens, objective, others)
     parts, known = [], shapes(base.resolution, base.multiple, base.longest)
-    for shape, places in by_shape(folder, known).items():
+    for shape, places in by_shape(subject, known).items():
         some = shaped(subject, folder, shape, places)
         others = crops(some, folder, objective.crops, places)
         parts.append(prepare(base, some, tokens, objective, others))

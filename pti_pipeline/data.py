@@ -46,6 +46,8 @@ class Subject:
         Where the subject is, (H, W), bool, of pictures that say so.
     templates : tuple of str
         Prompts, ``{}`` in place of the token, of pictures without a caption.
+    shapes : tuple of (int, int), length N or 0
+        Widths and heights of the whole pictures.
     """
 
     images: Tensor
@@ -54,6 +56,7 @@ class Subject:
     fingerprint: str
     masks: tuple[NDArray[np.bool_] | None, ...] = ()
     templates: tuple[str, ...] = TEMPLATES
+    shapes: tuple[tuple[int, int], ...] = ()
 
 
 def load_subject(folder: Path, size: int) -> Subject:
@@ -82,7 +85,8 @@ def load_subject(folder: Path, size: int) -> Subject:
             warnings.warn(f"{TABLE} tells of pictures not there: {few(absent)}", stacklevel=2)
     whole = b"".join(picture.digest for picture in pictures)
     digest = sha256(whole + json.dumps(captions).encode()).hexdigest()
-    return Subject(signed(pixels), captions, names, digest, masks)
+    sizes = tuple(picture.shape for picture in pictures)
+    return Subject(signed(pixels), captions, names, digest, masks, shapes=sizes)
 
 
 def signed(pixels: NDArray[np.uint8]) -> Tensor:

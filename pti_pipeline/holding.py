@@ -128,8 +128,11 @@ def hold(ground: Ground, prompts: Prompts, answers: bool = True) -> Draw:
     if not material.others:
         return _held(ground, prompts, answers)
     shapes = material, *material.others
-    draws = {id(each): _held(replace(ground, material=each), prompts, answers) for each in shapes}
-    return lambda seed, step: draws[id(material.at(step))](seed, step)
+    draws = {
+        each.mean.shape[-2:]: _held(replace(ground, material=each), prompts, answers)
+        for each in shapes
+    }
+    return lambda seed, step: draws[material.at(step).mean.shape[-2:]](seed, step)
 
 
 def _held(ground: Ground, prompts: Prompts, answers: bool) -> Draw:

@@ -50,7 +50,7 @@ class Picture:
     animated : bool
         Whether the file holds more pictures, of which this is the first.
     digest : bytes
-        SHA-256 over the whole picture's pixels.
+        SHA-256 over the whole picture's size and pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -80,7 +80,7 @@ def read_picture(path: Path, size: Size, part: Part | None = None) -> Picture:
         mask = seen if seen.any() and not seen.all() else None
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     flat = picture.convert("RGB")
-    digest = sha256(flat.tobytes()).digest()
+    digest = sha256(f"{flat.size}".encode() + flat.tobytes()).digest()
     return Picture(fit(flat, size, part), flat.size, mask, animated, digest)
 
 

@@ -49,17 +49,11 @@ def _other_side(found: re.Match[str]) -> str:
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
-def by_shape(folder: Path, known: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
-    """Places of a folder's pictures, by the nearest of some shapes; that of most comes first.
-
-    Raises
-    ------
-    DataError
-        If pictures can't be read any more.
-    """
+def by_shape(subject: Subject, known: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Places of a subject's pictures, by the nearest of some shapes; that of most comes first."""
     found: dict[tuple[int, int], list[int]] = {}
-    for place, picture in enumerate(read_pictures(find_pictures(folder), 1)):
-        found.setdefault(nearest(picture.shape, known), []).append(place)
+    for place, shape in enumerate(subject.shapes):
+        found.setdefault(nearest(shape, known), []).append(place)
     return dict(sorted(found.items(), key=lambda each: -len(each[1])))
 
 
@@ -67,7 +61,8 @@ def shaped(subject: Subject, folder: Path, shape: tuple[int, int], places: list[
     """Some pictures of a subject, read again and cut to another width and height."""
     captions = tuple(subject.captions[i] for i in places)
     names = tuple(subject.names[i] for i in places)
-    some = replace(subject, captions=captions, names=names)
+    shapes = tuple(subject.shapes[i] for i in places)
+    some = replace(subject, captions=captions, names=names, shapes=shapes)
     return _read(some, [find_pictures(folder)[i] for i in places], shape)
 
 

@@ -143,7 +143,7 @@ def test_pictures_keep_their_shapes_with_their_masks(base, ramps):
         torch.testing.assert_close(each.area.mean((1, 2, 3)), torch.ones(4))
         assert each.area.shape[-2:] == each.mean.shape[-2:] and each.area.std() > 0
     known = shapes(16, base.multiple, base.longest)
-    places = by_shape(ramps, known)
+    places = by_shape(subject, known)
     assert places == {(20, 12): [0], (12, 20): [1]}
     for (width, height), (place,) in places.items():
         some = shaped(subject, ramps, (width, height), [place])
