@@ -35,11 +35,13 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
         work = sum(os.times()[:4])  # of this process and of those that it has waited for
         results.write(one, form, numbers, time.monotonic() - clock, work)
         return
-    missed = 0
+    missed: list[str] = []
     with ThreadPoolExecutor(cores()) as side_by_side:
         asked = {part: side_by_side.submit(measured, part, form) for part in parts or _parts(long)}
         for part, known in asked.items():
             missed += show(part, known.result(), long)
+    for line in missed:  # once more, where one looks first
+        click.echo(f"missed: {line}", err=True)
     sys.exit(bool(missed))
 
 
@@ -62,15 +64,16 @@ def measured(part: str, form: str) -> dict[str, Any]:
     return known
 
 
-def show(part: str, known: dict[str, Any], long: bool) -> int:
-    """Print a part's numbers against their goals; return how many are missed."""
-    numbers, missed = known["numbers"], 0
+def show(part: str, known: dict[str, Any], long: bool) -> list[str]:
+    """Print a part's numbers against their goals; return a line for each that is missed."""
+    numbers, missed = known["numbers"], []
     click.echo(f"{part} ({known['seconds']} s, {known['cpu_seconds']} of a core)")
     for name, goal in GOALS[part].items():
         met = goal.met(numbers[name], long)
-        missed += not met
         verdict = "" if met else "   MISSED"
         click.echo(f"  {name:<20} {numbers[name]:>10g}   {goal.shown(long)}{verdict}")
+        if not met:
+            missed.append(f"{part} {name} {numbers[name]:g}, goal {goal.shown(long)}")
     if missed:
         click.echo(known.get("told", ""), err=True)
     return missed

@@ -67,6 +67,10 @@ def test_a_missed_goal_is_shown_and_ends_with_1(path, started, monkeypatch):
         "open_files",
     ]
     assert lines["memory_growth_mb"].split()[1:4] == ["6", "<=", "5"]
+    assert done.stderr.splitlines()[-2:] == [  # at the very end, after all parts
+        "missed: growth memory_growth_mb 6, goal <= 5",
+        "missed: growth open_files 1, goal <= 0",
+    ]
 
 
 def test_a_part_that_fails_is_told_with_why(path, started, monkeypatch):
