@@ -23,7 +23,7 @@ from transformers import (
     ViTModel,
 )
 
-from faults.tiny import WORDS, build_base, build_pictures
+from faults.tiny import LEAST, WORDS, build_base, build_pictures
 from pti_pipeline.families import load
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
 from pti_pipeline.tracking.store import connect
@@ -46,6 +46,12 @@ def somebody():
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return build_base(tmp_path_factory.mktemp("base"), "v_prediction")
+
+
+@pytest.fixture(scope="session")
+def least_folder(tmp_path_factory):
+    """A base for what is about runs, whatever the model is."""
+    return build_base(tmp_path_factory.mktemp("least"), "v_prediction", LEAST)
 
 
 @pytest.fixture(scope="session")

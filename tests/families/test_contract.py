@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from pti_pipeline import lora
+from pti_pipeline import holding, lora
 from pti_pipeline.batches import prepare, prepare_views
 from pti_pipeline.characters import Characters, class_word, draw, encode, name_positions, tokenized
 from pti_pipeline.data import load_subject, patterns_of
@@ -27,6 +27,12 @@ from pti_pipeline.twins import make_twins
 
 PROMPTS, SEEDS = ["a photo of cat", "dog on the beach"], [3, 11]
 HOW = SampleSettings(6, 4.0)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Samples whose answers are held are drawn in a few steps; what matters here is their shape."""
+    monkeypatch.setattr(holding, "SampleSettings", lambda: SampleSettings(3))
 
 
 def vectors_of(base, count=1, spread=0.3):
@@ -111,7 +117,7 @@ def test_pictures_of_other_shapes_are_those_of_diffusers(base, folder):
 
 
 @pytest.mark.parametrize("name", ["none", "locality"])
-def test_pictures_of_several_shapes_are_trained_on(base, subject, tmp_path, name):
+def test_pictures_of_several_shapes_are_trained_on(base, subject, quick, tmp_path, name):
     """One experiment beside another, with rows that are held, is what it is alone."""
     for index, size in enumerate([(24, 24), (24, 40), (40, 24)]):
         Image.effect_noise(size, 60).convert("RGB").save(tmp_path / f"{index}.png")
@@ -245,7 +251,7 @@ def test_packs_are_each_experiment_alone(double, subject, kind):
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
-def test_every_regularizer_holds(base, subject, name):
+def test_every_regularizer_holds(base, subject, quick, name):
     before = answer(base)
     material, pivot = prepare(base, subject, ["<c>"]), pivot_of(base)
     settings = FinetuneSettings(

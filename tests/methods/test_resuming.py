@@ -142,19 +142,22 @@ def test_trainings_in_micro_batches_are_those_of_whole_ones_and_go_on(
             check(training)
 
 
-@pytest.mark.parametrize("encoders", ["frozen encoders", "trained encoders"])
+@pytest.mark.parametrize("adapted", ["denoiser", "encoders too", "magnitudes too"])
 @pytest.mark.parametrize("regularizer", ["none", "locality"])
-def test_a_tuning_goes_on(base, material, regularizer, encoders):
+def test_a_tuning_goes_on(base, material, regularizer, adapted):
     usual = {"regularizer": regularizer, "reg_every": 3, "reg_latents": "training", "reg_bank": 6}
     runs = [FinetuneSettings(lr, STEPS, 2, seed=k, **usual) for k, lr in enumerate((0.01, 0.1))]
     start = base.initializer_row("cat")[None]
     pivot = Pivot("<c>", "cat", start + 0.1, start)
-    adapters, too = [], base.encoders if encoders == "trained encoders" else {}
+    more = {"encoders too": {"encoders": base.encoders}, "magnitudes too": {"dora": True}}
+    adapters = []
 
     def training(state):
         if adapters:
             lora.detach(adapters.pop())
-        adapters.append(lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1], encoders=too))
+        adapters.append(
+            lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1], **more.get(adapted, {}))
+        )
         ground = Ground(base, adapters[0], pivot, ("a photo of {}",), material, runs[0])
         with lora.disabled(adapters[0]):
             terms = [find(regularizer)(ground)] * 2

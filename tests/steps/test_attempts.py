@@ -39,8 +39,8 @@ WATCH = WatchSettings(sample_every=70, probes=3)
 
 
 @pytest.fixture
-def ready(store, tiny_folder, pictures):
-    return prepare_inversion(BaseSettings(str(tiny_folder), "cpu"), pictures, "<c>", "cat")
+def ready(store, least_folder, pictures):
+    return prepare_inversion(BaseSettings(str(least_folder), "cpu"), pictures, "<c>", "cat")
 
 
 @contextmanager

@@ -29,9 +29,9 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(shop, tiny_folder, pictures, clip_folder, dino_folder):
+def made(shop, least_folder, pictures, clip_folder, dino_folder):
     """An inversion and a tuning of two steps, evaluated, and the files that they left."""
-    base = f"--base={tiny_folder}"
+    base = f"--base={least_folder}"
     pivot = pti(
         *("invert", f"--images={pictures}", "--token=<x>", "--initializer=cat", base),
         *("--steps=2", "--lr=0.01", "--vectors=2", "--sample-every=0", "--device=cpu"),
@@ -128,9 +128,9 @@ def test_a_lora_alone_answers_to_plain_words(made):
         ),
     ],
 )
-def test_what_can_not_be_measured_is_told_in_one_line(store, tiny_folder, pictures, words, code):
+def test_what_can_not_be_measured_is_told_in_one_line(store, least_folder, pictures, words, code):
     filled = [word.replace("{}", str(pictures)) for word in words]
-    done = CliRunner().invoke(main, ["evaluate", *filled, f"--base={tiny_folder}"])
+    done = CliRunner().invoke(main, ["evaluate", *filled, f"--base={least_folder}"])
     assert done.exit_code in (2, 4)
     last = done.output.strip().splitlines()[-1]
     assert last.startswith(f"error[{code}]") and "Hint:" in last

@@ -16,11 +16,11 @@ from pti_pipeline.values import experiments, parse_vary
 
 
 @pytest.fixture
-def invert(store, tiny_folder, pictures):
+def invert(store, least_folder, pictures):
     """Invert for two steps with more options; the learned vector and the run's parameters."""
 
     def run(*options):
-        words = [f"--base={tiny_folder}", f"--images={pictures}", "--initializer=cat", "--steps=2"]
+        words = [f"--base={least_folder}", f"--images={pictures}", "--initializer=cat", "--steps=2"]
         more = ["--token=<c>", "--sample-every=0", "--probes=0", "--device=cpu", *options]
         done = CliRunner().invoke(main, ["invert", *words, *more])
         assert done.exit_code == 0, done.output

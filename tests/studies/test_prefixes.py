@@ -16,10 +16,10 @@ from pti_pipeline.tracking.find import fetch, find_runs
 STEPS = (2, 5, 9)
 
 
-def trained(store, tiny_folder, pictures, settings, sweep):
+def trained(store, least_folder, pictures, settings, sweep):
     subject = {"images": str(pictures), "token": "<c>", "initializer": "cat"}
     stage = "invert" if isinstance(settings[0], InvertSettings) else "finetune"
-    where, watch = BaseSettings(str(tiny_folder), "cpu"), WatchSettings(4, 3)
+    where, watch = BaseSettings(str(least_folder), "cpu"), WatchSettings(4, 3)
     train(Pack(stage, where, subject, tuple(settings), watch, sweep=sweep, varied="steps"))
     return find_runs(sweep=sweep)
 
@@ -29,16 +29,16 @@ def steps_of(run, key):
 
 
 @pytest.fixture
-def curve(store, tiny_folder, pictures):
+def curve(store, least_folder, pictures):
     settings = [InvertSettings(lr=0.01, steps=n) for n in STEPS]
-    return trained(store, tiny_folder, pictures, settings, "curve")
+    return trained(store, least_folder, pictures, settings, "curve")
 
 
-def test_each_experiment_is_what_it_would_be_alone(store, tiny_folder, pictures, curve, tmp_path):
+def test_each_experiment_is_what_it_would_be_alone(store, least_folder, pictures, curve, tmp_path):
     assert [run.params["steps"] for run in curve] == [str(n) for n in STEPS]
     for run, steps in zip(curve, STEPS, strict=True):
         settings = [InvertSettings(lr=0.01, steps=steps)]
-        (alone,) = trained(store, tiny_folder, pictures, settings, f"alone{steps}")
+        (alone,) = trained(store, least_folder, pictures, settings, f"alone{steps}")
         files = [
             fetch(r, "pivot/learned_embeds.safetensors", tmp_path / r.id) for r in (run, alone)
         ]
@@ -58,12 +58,12 @@ def test_each_experiment_is_logged_up_to_its_own_end(curve):
         assert sum(path.endswith(".png") for path in grids) == len(drawn)
 
 
-def test_tunings_share_a_training_too(store, tiny_folder, pictures, curve, tmp_path):
+def test_tunings_share_a_training_too(store, least_folder, pictures, curve, tmp_path):
     settings = [FinetuneSettings(lr=0.01, steps=n, pivot=curve[-1].id) for n in STEPS]
-    runs = trained(store, tiny_folder, pictures, settings, "tuned")
+    runs = trained(store, least_folder, pictures, settings, "tuned")
     moved = [run.metrics["distance/delta_norm"] for run in runs]
     assert moved == sorted(moved) and moved[0] > 0
-    (alone,) = trained(store, tiny_folder, pictures, settings[1:2], "single")
+    (alone,) = trained(store, least_folder, pictures, settings[1:2], "single")
     files = [
         fetch(r, "lora/pytorch_lora_weights.safetensors", tmp_path / r.id) for r in (runs[1], alone)
     ]
@@ -72,9 +72,9 @@ def test_tunings_share_a_training_too(store, tiny_folder, pictures, curve, tmp_p
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_training_that_diverges_leaves_what_ended_before(store, tiny_folder, pictures):
+def test_a_training_that_diverges_leaves_what_ended_before(store, least_folder, pictures):
     settings = [InvertSettings(lr=0.3, steps=n) for n in (1, 60)]
-    early, late = trained(store, tiny_folder, pictures, settings, "wild")
+    early, late = trained(store, least_folder, pictures, settings, "wild")
     assert late.tags["pti.outcome"] == "diverged"
     assert int(late.tags["pti.diverged_step"]) > 1
     assert early.tags["pti.outcome"] == "finished"

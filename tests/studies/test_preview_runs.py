@@ -21,11 +21,11 @@ PROMPTS = ("{} in the snow", "a cat beside {}")
 
 
 @pytest.fixture
-def train(store, tiny_folder, pictures):
+def train(store, least_folder, pictures):
     """Train a step with more options; the run."""
 
     def run(step, *options):
-        where = [f"--base={tiny_folder}", "--device=cpu", "--steps=1", "--probes=0"]
+        where = [f"--base={least_folder}", "--device=cpu", "--steps=1", "--probes=0"]
         if step == "invert":
             where += [f"--images={pictures}", "--initializer=cat", "--token=<c>"]
         done = CliRunner().invoke(main, [step, *where, *options])
@@ -40,13 +40,13 @@ def last_grid(run, folder):
     return np.asarray(Image.open(path))
 
 
-def test_a_grid_has_the_prompts_and_seeds_asked_for(train, store, tiny_folder):
+def test_a_grid_has_the_prompts_and_seeds_asked_for(train, store, least_folder):
     (store / "prompts.txt").write_text("\n".join(PROMPTS))
     asked = ("--preview=prompts.txt", "--preview-seeds=7,3,5")
     run = train("invert", *asked)
     vectors = load_pivot(fetch(run, "pivot/learned_embeds.safetensors", store)).embedding[None]
     prompts = [prompt for prompt in PROMPTS for _ in range(3)]
-    base, who = load(str(tiny_folder), "cpu"), Characters("<c>", vectors)
+    base, who = load(str(least_folder), "cpu"), Characters("<c>", vectors)
     images = draw(base, who, prompts, [7, 3, 5] * 2, SampleSettings())
     expected = grid(to_uint8(images)[0], 3)
     assert np.array_equal(last_grid(run, store / "grids"), expected)

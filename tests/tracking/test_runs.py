@@ -18,7 +18,8 @@ from pti_pipeline.tracking.write import add_metrics, add_tags
 
 HOLD = """
 import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have both ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pti_pipeline.tracking.runs import open_run
 with open_run("held", {}, {"pti.step": "x"}) as run:
     run.log_metrics({"a": 1.0}, 1)
