@@ -8,6 +8,7 @@ from faults.injection import PAIRS, cases, entry_points, expected, measure, run_
 from faults.texts import SENTINEL, TEXTS
 
 
+@pytest.mark.slow  # make faults does it
 def test_every_value_arrives_as_it_was_given():
     found = measure()
     assert found["parameters"] > 100 and found["payloads"] >= 40

@@ -18,6 +18,7 @@ def test_malformed_parameters_are_told_before_anything_is_loaded(store, monkeypa
     assert not wrong, wrong[0]
 
 
+@pytest.mark.slow  # make faults tries all of them
 def test_a_part_of_the_inputs_that_need_a_store_or_a_model():
     with staged() as stage:
         before = stage.count()

@@ -30,7 +30,8 @@ from pti_pipeline.tracking.versions import fetch_bundle
 ROOT = Path(__file__).parents[2]
 STUDY = (
     "main --steps=6 --samples=8 --edit-seeds=1 --sample-every=3 --probes=2 "
-    "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003 --regularized-lrs=0.001,0.01 --seeds=0"
+    "--inversion-lrs=0.001,0.01 --tuning-lrs=0.0003,0.003 --regularized-lrs=0.001,0.01 --seeds=0 "
+    "--preview-seeds=0"
 )
 
 
