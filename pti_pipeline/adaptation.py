@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pti_pipeline.errors import UsageError
+from pti_pipeline.ranges import SWITCH, check_word
 
 ATTENTION = "attention"
 FEED_FORWARD = "attention+feed-forward"
 ENDING = re.compile(r"\w+(\.\w+)*")
 """The end of a layer's name, as peft matches it."""
-SWITCH = ("no", "yes")
 LINEAR = ("project", "weight-ball", "timestep-rank")
 """What holds or masks an update that is linear in B A."""
 
@@ -42,8 +42,7 @@ class Adaptation:
     def __post_init__(self) -> None:
         _ = self.endings
         for name in ("rslora", "text_encoder", "dora"):
-            if (word := getattr(self, name)) not in SWITCH:
-                raise UsageError("E202", f"{name} is '{word}'", f"use one of {', '.join(SWITCH)}")
+            check_word(name, getattr(self, name), SWITCH)
 
     @property
     def endings(self) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pti_pipeline.errors import UsageError
+from pti_pipeline.ranges import SWITCH, check_between, check_within, check_word
 
 WEIGHTINGS = ("none", "min-snr", "debiased")
 """Weights of the loss by timestep, see :mod:`pti_pipeline.weighting`."""
-FLIPS = BUCKETS = ("no", "yes")
 RANGES = {
     "min_snr_gamma": (0.01, 1000.0),
     "offset_noise": (0.0, 1.0),
@@ -18,8 +18,6 @@ RANGES = {
     "background": (0.0, 1.0),
 }
 """Least and largest values of its numbers."""
-CROPS = 16
-"""Most views of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +63,12 @@ class Objective:
     templates: str = ""
 
     def __post_init__(self) -> None:
-        words = {"weighting": WEIGHTINGS, "flip": FLIPS, "buckets": BUCKETS}
-        for name, known in words.items():
-            if (word := getattr(self, name)) not in known:
-                raise UsageError("E202", f"{name} is '{word}'", f"use one of {', '.join(known)}")
+        check_word("weighting", self.weighting, WEIGHTINGS)
+        for name in ("flip", "buckets"):
+            check_word(name, getattr(self, name), SWITCH)
         for name, (least, most) in RANGES.items():
-            if not least <= (value := getattr(self, name)) <= most:
-                hint = f"use a number from {least:g} to {most:g}"
-                raise UsageError("E202", f"{name} is {value}", hint)
-        if not 1 <= self.crops <= CROPS:
-            hint = f"use an integer from 1 to {CROPS}"
-            raise UsageError("E202", f"crops is {self.crops}", hint)
+            check_between(name, getattr(self, name), least, most)
+        check_within("crops", self.crops, 1)
         _ = self.timestep_span
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pti_pipeline.captions import read_prompts
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import check_within
+from pti_pipeline.ranges import check_within
 from pti_pipeline.values import parse_seeds
 
 PREVIEW = ("a photo of {}", "{} on the left on the beach", "{} on the right in the snow")

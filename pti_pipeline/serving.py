@@ -17,7 +17,8 @@ from PIL import Image
 from pti_pipeline.bundle import Bundle, draw_bundles
 from pti_pipeline.errors import ResourceError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.settings import SampleSettings, check_seed
+from pti_pipeline.ranges import check_seed
+from pti_pipeline.settings import SampleSettings
 
 
 @dataclass(frozen=True)

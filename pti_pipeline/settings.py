@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from pti_pipeline.adaptation import Adaptation, check_held
 from pti_pipeline.errors import UsageError
 from pti_pipeline.objective import Objective
+from pti_pipeline.ranges import (
+    GUIDANCE,
+    check_above_zero,
+    check_between,
+    check_from_zero,
+    check_learning_rate,
+    check_seed,
+    check_within,
+    check_word,
+)
 
 STEPS = 1000
 """Optimizer updates of every training, so that learning rates compare."""
@@ -26,25 +35,6 @@ KOHYAS = ("kohya", "bundle")
 """Those of them with a LoRA under kohya's names."""
 REG_LATENTS = ("base", "training")
 REG_TIMESTEPS = ("even", "noisy")
-SEEDS = 2**32
-"""Seeds are below: what every generator of random numbers takes."""
-MOST = {
-    "steps": 1_000_000,
-    "batch_size": 4096,
-    "micro_batch": 4096,
-    "vectors": 32,
-    "rank": 4096,
-    "reg_every": 1_000_000,
-    "reg_bank": 100_000,
-    "sampling_steps": 1000,
-    "guidance": 100,
-    "sample_every": 1_000_000,
-    "probes": 1000,
-    "samples": 100_000,
-    "edit_seeds": 10_000,
-    "deciding": 1000,
-}
-"""Largest values: beyond are slips of the hand that would fill the memory or never end."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +98,9 @@ class TrainSettings(Objective):
         super().__post_init__()
         check_learning_rate(self.lr)
         for name in ("clip", "until_distance"):
-            _from_zero(name, getattr(self, name))
-        _one_of("at_distance", self.at_distance, AT_DISTANCE)
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+            check_from_zero(name, getattr(self, name))
+        check_word("at_distance", self.at_distance, AT_DISTANCE)
+        check_word("optimizer", self.optimizer, OPTIMIZERS)
         for name, least in (("steps", 1), ("batch_size", 1), ("micro_batch", 0)):
             check_within(name, getattr(self, name), least)
         if not 0 <= self.ema < 1:
@@ -132,7 +122,7 @@ class InvertSettings(TrainSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_within("vectors", self.vectors, 1)
-        _one_of("norm", self.norm, NORMS)
+        check_word("norm", self.norm, NORMS)
         if self.norm == "vocabulary" and self.at_distance == "project":
             what = "norm is 'vocabulary' and at_distance is 'project'"
             raise UsageError("E202", what, "use at_distance stop: they ask for other lengths")
@@ -185,15 +175,14 @@ class FinetuneSettings(TrainSettings, Adaptation):
         for name, least in (("rank", 1), ("reg_every", 1), ("reg_bank", 0)):
             check_within(name, getattr(self, name), least)
         for name in ("alpha", "kappa"):
-            if not (math.isfinite(value := getattr(self, name)) and value > 0):
-                raise UsageError("E202", f"{name} is {value}", "use a number above 0")
+            check_above_zero(name, getattr(self, name))
         for name in ("reg_weight", "weight_decay"):
-            _from_zero(name, getattr(self, name))
+            check_from_zero(name, getattr(self, name))
         if self.regularizer == "weight-ball" and not self.until_distance:
             raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
         check_held(self, at_distance=self.at_distance, regularizer=self.regularizer)
-        _one_of("reg_latents", self.reg_latents, REG_LATENTS)
-        _one_of("reg_timesteps", self.reg_timesteps, REG_TIMESTEPS)
+        check_word("reg_latents", self.reg_latents, REG_LATENTS)
+        check_word("reg_timesteps", self.reg_timesteps, REG_TIMESTEPS)
 
 
 @dataclass(frozen=True)
@@ -205,35 +194,4 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         check_within("sampling_steps", self.steps, 1)
-        if not 1 <= self.guidance <= MOST["guidance"]:
-            hint = f"use a number from 1 to {MOST['guidance']}"
-            raise UsageError("E202", f"guidance is {self.guidance}", hint)
-
-
-def check_learning_rate(lr: float) -> None:
-    """Raise ``UsageError`` unless ``lr`` is finite and above 0."""
-    if not (math.isfinite(lr) and lr > 0):
-        raise UsageError("E201", f"{lr} is no learning rate", "use a number above 0, e.g. 0.005")
-
-
-def check_seed(seed: int) -> None:
-    """Raise ``UsageError`` unless ``seed`` is one."""
-    if not 0 <= seed < SEEDS:
-        raise UsageError("E202", f"seed is {seed}", f"use an integer from 0 to {SEEDS - 1}")
-
-
-def check_within(name: str, value: int, least: int) -> None:
-    """Raise ``UsageError`` unless a value lies between ``least`` and its :data:`MOST`."""
-    if not least <= value <= MOST[name]:
-        hint = f"use an integer from {least} to {MOST[name]}"
-        raise UsageError("E202", f"{name} is {value}", hint)
-
-
-def _from_zero(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise UsageError("E202", f"{name} is {value}", "use a number from 0, which is off")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError("E202", f"{name} is '{value}'", f"use one of {', '.join(known)}")
+        check_between("guidance", self.guidance, 1, GUIDANCE)

@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from pti_pipeline.errors import UsageError
-from pti_pipeline.settings import FORMS, TrainSettings, check_learning_rate, check_seed
+from pti_pipeline.ranges import check_learning_rate, check_seed
+from pti_pipeline.settings import FORMS, TrainSettings
 
 RUN_ID = re.compile(r"[0-9a-fA-F]{32}")
 MANY = 1000

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from pti_pipeline.adaptation import ATTENTION, SWITCH, Adaptation, adaptation_of
+from pti_pipeline.adaptation import ATTENTION, Adaptation, adaptation_of
 from pti_pipeline.cli.options import Command, option
+from pti_pipeline.ranges import SWITCH
 
 OPTIONS = (
     option(

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from pti_pipeline.cli.options import Command, option, wrapped
-from pti_pipeline.objective import BUCKETS, CROPS, FLIPS, RANGES, WEIGHTINGS, Objective
+from pti_pipeline.cli.options import Command, option, whole, wrapped
+from pti_pipeline.objective import RANGES, WEIGHTINGS, Objective
+from pti_pipeline.ranges import SWITCH
 
 
 def objective(command: Command) -> Command:
@@ -25,20 +26,20 @@ def objective(command: Command) -> Command:
             "buckets",
             "no",
             "Keep the aspect ratios of pictures, about: yes or no, which cuts squares.",
-            type=click.Choice(BUCKETS),
+            type=click.Choice(SWITCH),
         ),
         option(
             "crops",
             1,
             "Parts of each picture: 1, the largest centered one; more, others beside it.",
-            type=click.IntRange(1, CROPS),
+            type=whole("crops", 1),
         ),
         option(
             "flip",
             "no",
             "Mirror half of what is drawn: yes or no. Not for who is not symmetric: an emblem or "
             "a parting would be learned on both sides.",
-            type=click.Choice(FLIPS),
+            type=click.Choice(SWITCH),
         ),
         _number("background", 1.0, "Weight of the loss outside the subject's mask, if below 1."),
         _number(

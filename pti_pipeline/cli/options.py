@@ -13,12 +13,11 @@ import click
 
 from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD, PRECISION
 from pti_pipeline.errors import UsageError
+from pti_pipeline.ranges import MOST, SEEDS
 from pti_pipeline.settings import (
     AT_DISTANCE,
-    MOST,
     REG_LATENTS,
     REG_TIMESTEPS,
-    SEEDS,
     STEPS,
     BaseSettings,
 )
