@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from pti_pipeline import low_rank
 from pti_pipeline.families import autoencoder, encoders, few_bits, files, foreign, placing
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.base import Moved
+from pti_pipeline.families.fingerprint import fingerprint
 from pti_pipeline.families.merged import save_merged
-from pti_pipeline.families.schedules import Schedule
+from pti_pipeline.families.schedules import Schedule, diffusion
 from pti_pipeline.families.words import check_token, initializer_id
 from pti_pipeline.pivot import Pivot, placeholder_tokens
 
@@ -34,8 +34,6 @@ class PipelineModel:
     name : str
     device, dtype
         Of the frozen weights.
-    schedule : Schedule
-        Noise that the denoiser was trained with.
     offload : bool
         Let parts come to the device as they are asked for; see :mod:`.placing`.
     bits : int
@@ -58,7 +56,6 @@ class PipelineModel:
         name: str,
         device: torch.device,
         dtype: torch.dtype,
-        schedule: Schedule,
         offload: bool = False,
         bits: int = 16,
     ) -> None:
@@ -70,7 +67,8 @@ class PipelineModel:
         if missing := [part for part in needed if getattr(pipeline, part) is None]:
             raise ValueError(f"it has no {', '.join(missing)}")
         self.pipeline, self.name, self.device, self.dtype = pipeline, name, device, dtype
-        self.schedule, self.timesteps = schedule, schedule.timesteps
+        self.schedule = self.schedule_of(pipeline.scheduler)
+        self.timesteps = self.schedule.timesteps
         self.scheduler = pipeline.scheduler
         self.tokenizer = getattr(pipeline, self.encoder_parts[0][0])
         readers = tuple(getattr(pipeline, name) for _, name in self.encoder_parts)
@@ -86,7 +84,7 @@ class PipelineModel:
         self.resolution = self._config(placing.DENOISER).sample_size * pipeline.vae_scale_factor
         self.multiple, self.longest = self._shapes(pipeline.vae_scale_factor)
         trained = (*readers, pipeline.vae, getattr(pipeline, self.denoiser_part))
-        self.fingerprint = fingerprint(trained, schedule)
+        self.fingerprint = fingerprint(trained, self.schedule)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
             pipeline.vae.float()  # it overflows
         if bits < 16:
@@ -97,6 +95,15 @@ class PipelineModel:
         else:
             for part in chain(*self._parts.values()):
                 part.to(device)
+        self._prepare(pipeline)
+
+    @staticmethod
+    def schedule_of(scheduler: Any) -> Schedule:
+        """Noise that the denoiser was trained with."""
+        return diffusion(scheduler)
+
+    def _prepare(self, pipeline: Any) -> None:
+        """Whatever else a family has to know of its pipeline."""
 
     @property
     def denoiser(self) -> Any:
@@ -242,15 +249,3 @@ class PipelineModel:
         adapter = self.load_lora(path) if path else None
         names = self.encoder_parts
         save_merged(self.pipeline, names, tokens, pivot.embedding, self.denoiser, adapter, folder)
-
-
-def fingerprint(parts: Sequence[nn.Module], schedule: Schedule) -> str:
-    """Digest of all weights, of what the denoiser predicts, and at which levels of noise."""
-    digest = sha256(schedule.digest())
-    for part in parts:
-        for name, value in sorted(part.state_dict().items()):
-            if value.is_meta:
-                return ""  # of a draft, which has none
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()

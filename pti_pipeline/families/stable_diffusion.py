@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from pti_pipeline.families.pipeline import PipelineModel
-from pti_pipeline.families.schedules import diffusion
 from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusionPipeline
@@ -17,18 +15,6 @@ OPTIONS = {"safety_checker": None, "requires_safety_checker": False}
 
 class StableDiffusion(PipelineModel):
     """A frozen Stable Diffusion model; see :class:`pti_pipeline.families.base.BaseModel`."""
-
-    def __init__(
-        self,
-        pipeline: StableDiffusionPipeline,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        offload: bool = False,
-        bits: int = 16,
-    ) -> None:
-        schedule = diffusion(pipeline.scheduler)
-        super().__init__(pipeline, name, device, dtype, schedule, offload, bits)
 
     def condition(self, ids: Tensor) -> Tensor:
         """Token states (P, L, H) of ids, through whatever embedding is attached."""

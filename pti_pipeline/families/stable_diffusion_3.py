@@ -20,7 +20,7 @@ from pti_pipeline.families import encoders, placing
 from pti_pipeline.families.attention import watched
 from pti_pipeline.families.joint_attention import look
 from pti_pipeline.families.pipeline import PipelineModel
-from pti_pipeline.families.schedules import Flow
+from pti_pipeline.families.schedules import Flow, Schedule
 from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusion3Pipeline
@@ -40,18 +40,13 @@ class StableDiffusion3(PipelineModel):
         *("attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "to_add_out"),
     )
 
-    def __init__(
-        self,
-        pipeline: StableDiffusion3Pipeline,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        offload: bool = False,
-        bits: int = 16,
-    ) -> None:
-        config = pipeline.scheduler.config
-        flow = Flow(config.num_train_timesteps, config.shift)
-        super().__init__(pipeline, name, device, dtype, flow, offload, bits)
+    @staticmethod
+    def schedule_of(scheduler: Any) -> Schedule:
+        """Noise by the flow's time."""
+        return Flow(scheduler.config.num_train_timesteps, scheduler.config.shift)
+
+    def _prepare(self, pipeline: Any) -> None:
+        """Have both CLIP encoders read the same words, and pool where a prompt ends."""
         self._second = pipeline.tokenizer_2
         encoders.check_same_words(self.tokenizer, self._second)
         clips = pipeline.text_encoder, pipeline.text_encoder_2

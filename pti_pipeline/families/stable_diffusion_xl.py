@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pti_pipeline.families import encoders
 from pti_pipeline.families.pipeline import PipelineModel
-from pti_pipeline.families.schedules import diffusion
 from pti_pipeline.losses import wide
 
 PIPELINE = StableDiffusionXLPipeline
@@ -26,17 +25,8 @@ class StableDiffusionXL(PipelineModel):
 
     encoder_parts = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
-    def __init__(
-        self,
-        pipeline: StableDiffusionXLPipeline,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        offload: bool = False,
-        bits: int = 16,
-    ) -> None:
-        schedule = diffusion(pipeline.scheduler)
-        super().__init__(pipeline, name, device, dtype, schedule, offload, bits)
+    def _prepare(self, pipeline: Any) -> None:
+        """Have the second encoder read the first one's words, and pool where a prompt ends."""
         self._second = pipeline.tokenizer_2
         encoders.check_same_words(self.tokenizer, self._second)
         encoders.pool_at_the_end(pipeline.text_encoder_2, self._second)

@@ -12,7 +12,7 @@ from tiny_families import BUILDERS, build_families
 from pti_pipeline import lora
 from pti_pipeline.batches import Material
 from pti_pipeline.families import load, placing
-from pti_pipeline.families.pipeline import fingerprint
+from pti_pipeline.families.fingerprint import fingerprint
 from pti_pipeline.inversion import token_losses
 from pti_pipeline.needs import step_of
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings

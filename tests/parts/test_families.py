@@ -6,7 +6,7 @@ import torch
 
 from pti_pipeline import families
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.families.pipeline import fingerprint as fingerprint_of
+from pti_pipeline.families.fingerprint import fingerprint as fingerprint_of
 from pti_pipeline.families.schedules import Diffusion
 
 
