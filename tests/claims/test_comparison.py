@@ -11,6 +11,7 @@ from pti_pipeline.cli import main
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.studies.claims.arms import ARMS, FINALISTS, ROWS, arm_settings
 from pti_pipeline.studies.claims.cells import Cell, write_cell
+from pti_pipeline.studies.claims.comparison_figure import comparison_figure
 from pti_pipeline.studies.claims.comparison_grid import (
     baselines,
     best_weights,
@@ -49,7 +50,7 @@ def sweep(cell, farther, shown=0.6):
             "probes": [{"distance": 1e4 * lr, "function_other": lr}],
             "samples": sample(float(lr > farther * 1.01), shown),
         }
-        for lr in SWEEP_LRS
+        for lr in SWEEP_LRS[cell.rates]
     ]
     reference = {"class": sample(0, 0.3), "pivot": sample(0, 0.5)}
     return {"reference": reference, "runs": runs, "before": {}, "made": {"commit": "c"}}
@@ -103,8 +104,8 @@ def test_a_limit_is_where_the_leak_crosses_its_bound():
     ill = sweep(cell, 1e-3)
     ill["runs"] = [{**run, "diverged": True} for run in ill["runs"]]
     assert not np.isfinite(limit_of(cell, ill).lr)
-    assert never.lr == pytest.approx(SWEEP_LRS[-1])
-    assert limit_of(cell, sweep(cell, 0.0)).lr == pytest.approx(SWEEP_LRS[0])
+    assert never.lr == pytest.approx(SWEEP_LRS["usual"][-1])
+    assert limit_of(cell, sweep(cell, 0.0)).lr == pytest.approx(SWEEP_LRS["usual"][0])
     assert never.hypervolume == pytest.approx(0.6 * 0.9, abs=0.06)
 
 
@@ -117,16 +118,27 @@ def test_crossings_and_volumes_by_hand():
     assert hypervolume(np.array([[0.5, 0.5, 0.5], [0.4, 0.4, 0.4]])) == 0.125
 
 
-FARTHER = {"locality-near": 1.6e-3, "none": 2e-4}
+FARTHER = {"locality-near": 4e-4, "none": 5e-5}
 
 
 def written(folder, cells, shown=0.6):
     for cell in cells:
-        write_cell(folder, cell, sweep(cell, FARTHER.get(cell.arm, 2e-4), shown))
+        write_cell(folder, cell, sweep(cell, FARTHER.get(cell.arm, 5e-5), shown))
+
+
+def curves(figure):
+    """Thin curves, and labels of the bold ones, of the figure's first panel."""
+    lines = figure.axes[0].get_lines()
+    bold = [line.get_label() for line in lines if not line.get_label().startswith("_")]
+    return len(lines) - len(bold), bold
 
 
 def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
-    written(tmp_path, screen())
+    written(tmp_path, screen()[1:])
+    assert comparison_figure(Evidence(tmp_path)) is None
+    written(tmp_path, screen()[:1])
+    thin, bold = curves(comparison_figure(Evidence(tmp_path)))
+    assert thin == 2 * 5 and bold[0] == "none" and bold[-1] == "bound of the limit"
     assert list(locality(Evidence(tmp_path))) == []  # a screen alone decides nothing
     chosen = [c for c in comparison_grid(tmp_path)[len(screen()) :] if c.arm]
     best = {cell.arm: cell.weight for cell in chosen}
@@ -139,11 +151,15 @@ def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
     assert near.subjects == 5 and near.seeds == 3
     assert near.details["limits_beyond_the_sweep"] == 0 and near.group == "locality"
     assert math.isfinite(near.details["hypervolume"].value)
+    assert curves(comparison_figure(Evidence(tmp_path))) == (15 * 5, bold)
 
 
 def test_baselines_stand_beside_the_light_tuning(tmp_path):
-    for cell in screen():
-        write_cell(tmp_path, cell, sweep(cell, 2e-4, 0.8))
+    written(tmp_path, screen(), 0.9)  # at other rates, which must not matter
+    assert list(against_baselines(Evidence(tmp_path))) == []
+    for cell in comparison_grid(tmp_path)[len(screen()) :]:
+        if cell.arm == "none":
+            write_cell(tmp_path, cell, sweep(cell, 2e-4, 0.8))
     for cell in baselines():
         if cell.seed == 0:
             write_cell(tmp_path, cell, sweep(cell, 0.0, 0.5))
@@ -171,6 +187,6 @@ def test_a_quick_comparison_runs(store):
         "joint-mochi-4pictures-seed0.json",
     }
     assert names == {
-        "sweep-mochi-4pictures-seed0-none-1.json",
-        "sweep-mochi-4pictures-seed0-locality-near-1.json",
+        "sweep-mochi-4pictures-seed0-none-1-low-rates.json",
+        "sweep-mochi-4pictures-seed0-locality-near-1-low-rates.json",
     }

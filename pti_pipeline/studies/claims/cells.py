@@ -40,6 +40,9 @@ class Cell:
         Of the regularizers' comparison (:data:`pti_pipeline.studies.claims.arms.ARMS`), or none.
     weight : float
         Of the arm's regularizer.
+    rates : str
+        Which learning rates a sweep takes, of
+        :data:`pti_pipeline.studies.claims.tunings.SWEEP_LRS`.
     """
 
     kind: str
@@ -52,6 +55,7 @@ class Cell:
     sampled: bool = True
     arm: str = ""
     weight: float = 1.0
+    rates: str = "usual"
 
     @property
     def name(self) -> str:
@@ -61,6 +65,7 @@ class Cell:
         parts += [f"{self.vectors}vectors" if self.vectors > 1 else ""]
         parts += ["" if self.sampled else "twins"]
         parts += [f"{self.arm}-{self.weight:g}" if self.arm else ""]
+        parts += ["" if self.rates == "usual" else f"{self.rates}-rates"]
         return "-".join(filter(None, parts))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,7 @@ def training_factors(cell: Cell) -> Factors:
     return views(cell.character, cell.pictures, constant=cell.constant)
 
 
+@lru_cache
 def training_positions(cell: Cell) -> Values:
     """Where the character stands in the training pictures, in fractions of the side; (n, 2)."""
     factors = training_factors(cell)

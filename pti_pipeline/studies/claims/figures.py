@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from numpy.typing import NDArray
 
-from pti_pipeline.palette import COLORS, INK, MARKERS, RULE
+from pti_pipeline.palette import COLORS, INK, MARKERS
 from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.studies.claims.comparison_figure import comparison_figure
 from pti_pipeline.studies.claims.curves import (
     FACTORS,
     distances,
@@ -19,12 +19,10 @@ from pti_pipeline.studies.claims.curves import (
     gain,
     obedience,
 )
+from pti_pipeline.studies.claims.drawing import average, dress
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.mechanism import starts, whole
 from pti_pipeline.studies.claims.prompts import KINDS
-
-Curve = tuple[Sequence[Result], NDArray[np.floating]]
-"""Rows with distances, and a value at each."""
 
 
 def inversion_figure(evidence: Evidence) -> Figure | None:
@@ -36,18 +34,18 @@ def inversion_figure(evidence: Evidence) -> Figure | None:
     left, right = figure.subplots(1, 2)
     ended = [(result, ends(result)) for result in cells.values()]
     last = [(result, [run["probes"][-1] for run in runs]) for result, runs in ended]
-    gains = [(rows, gain(result, rows, "appearance")) for result, rows in last]
-    _average(left, gains, 0, "appearance gain on twins")
+    gains = [(distances(rows), gain(result, rows, "appearance")) for result, rows in last]
+    average(left, gains, 0, "appearance gain on twins")
     for i, kind in enumerate(KINDS):
         curves = []
         for result, runs in ended:
             usual = obedience(result["reference"]["class"], [kind])
             values = np.array([obedience(run["samples"], [kind]) - usual for run in runs])
-            curves.append(([run["probes"][-1] for run in runs], values))
-        _average(right, curves, i, f"{kind} prompts")
+            curves.append((distances([run["probes"][-1] for run in runs]), values))
+        average(right, curves, i, f"{kind} prompts")
     right.axhline(0, color=INK, linewidth=0.8, linestyle=":")
-    _dress(left, "gain, share of the base's loss")
-    _dress(right, "obedience less the class word's")
+    dress(left, "gain, share of the base's loss")
+    dress(right, "obedience less the class word's")
     return figure
 
 
@@ -67,10 +65,10 @@ def order_figure(evidence: Evidence) -> Figure | None:
                 if cell.subject == subject:
                     rows = result["runs"][0]["probes"]
                     values = gain(result, rows, factor)
-                    curves.append((rows, values / values.max()))
-            _average(axes, curves, i, factor)
+                    curves.append((distances(rows), values / values.max()))
+            average(axes, curves, i, factor)
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
-        _dress(axes, "gain, share of its largest" if subject == subjects[0] else "", subject)
+        dress(axes, "gain, share of its largest" if subject == subjects[0] else "", subject)
         axes.set_ylim(-1, 1.1)
     return figure
 
@@ -89,7 +87,7 @@ def mechanism_figure(evidence: Evidence) -> Figure | None:
     for axes, (inverted, cells) in zip(panels, shown.items(), strict=True):
         for i, factor in enumerate(("appearance", "position")):
             _onsets(axes, cells, factor, i)
-        _dress(axes, "distance at which it starts", "from a pivot" if inverted else "from a word")
+        dress(axes, "distance at which it starts", "from a pivot" if inverted else "from a word")
         axes.set(xlabel="training pictures", yscale="log")
         axes.xaxis.set_major_locator(LogLocator(base=2))
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -120,7 +118,7 @@ def curve_figure(evidence: Evidence) -> Figure | None:
                 (line,) = axes.plot(distances(rows), gain(result, rows, factor), label=label)
                 line.set(color=COLORS[i], marker=MARKERS[i], markersize=3.5)
             title = subject if row == 0 else ""
-            _dress(axes, f"gain of {factor}" if column == 0 else "", title)
+            dress(axes, f"gain of {factor}" if column == 0 else "", title)
             axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
     return figure
 
@@ -153,28 +151,6 @@ FIGURES: dict[str, Callable[[Evidence], Figure | None]] = {
     "order": order_figure,
     "mechanism": mechanism_figure,
     "curve": curve_figure,
+    "comparison": comparison_figure,
 }
 """By the name of the file."""
-
-
-def _average(axes: Axes, curves: Sequence[Curve], i: int, label: str) -> None:
-    """Draw a mean curve over cells (log distances averaged point by point), and each thinly."""
-    for rows, values in curves:
-        axes.plot(distances(rows), values, color=COLORS[i], linewidth=0.6, alpha=0.35)
-    n = min(len(values) for _, values in curves)
-    x = 10 ** np.mean([np.log10(distances(rows))[:n] for rows, _ in curves], 0)
-    y = np.mean([values[:n] for _, values in curves], 0)
-    axes.plot(x, y, color=COLORS[i], marker=MARKERS[i], markersize=3.5, linewidth=1.6, label=label)
-
-
-def _dress(axes: Axes, label: str, title: str = "") -> None:
-    axes.set(xscale="log", xlabel="distance travelled (L2)", ylabel=label)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_title(title, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=7)
-    axes.grid(color=RULE, linewidth=0.5)
-    if label:
-        axes.legend(fontsize=7, frameon=False)

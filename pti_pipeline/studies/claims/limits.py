@@ -52,35 +52,70 @@ class Limit:
     censored: bool
 
 
+@dataclass(frozen=True)
+class Swept:
+    """Runs of a sweep that did not diverge, by increasing learning rate; each array is (n,).
+
+    Attributes
+    ----------
+    lr, distance : ndarray
+    appearance, editability : ndarray
+        Shares, 0 to 1.
+    leak, class_leak : ndarray
+        AUC against the pivot's samples, and against the class word's.
+    drift : ndarray
+        Distance between functions on prompts of other subjects.
+    """
+
+    lr: Values
+    distance: Values
+    appearance: Values
+    editability: Values
+    leak: Values
+    class_leak: Values
+    drift: Values
+
+
+def swept_of(cell: Cell, result: Result) -> Swept:
+    """Read what each run of a sweep shows."""
+    runs = sorted(ends(result), key=lambda run: run["lr"])
+    samples, last = [run["samples"] for run in runs], [run["probes"][-1] for run in runs]
+    usual, training = result["reference"]["class"], training_positions(cell)
+    pivot = nearness(result["reference"]["pivot"], usual, training)
+    word = nearness(usual, usual, training)
+    near = [nearness(sample, usual, training) for sample in samples]
+    return Swept(
+        np.array([run["lr"] for run in runs]),
+        distances(last),
+        np.array([sample["appearance"] for sample in samples]),
+        np.array([obedience(sample, list(KINDS)) for sample in samples]),
+        np.array([leak.auc(each, pivot) for each in near]),
+        np.array([leak.auc(each, word) for each in near]),
+        np.array([row["function_other"] for row in last]),
+    )
+
+
 def limit_of(cell: Cell, result: Result) -> Limit:
     """Find a sweep's limit: the first crossing of the bound, since beyond collapse leaks shrink."""
-    runs = sorted(ends(result), key=lambda run: run["lr"])
-    if not runs:
+    runs = swept_of(cell, result)
+    if not len(runs.lr):
         nan = math.nan
         return Limit(nan, nan, nan, nan, nan, nan, hypervolume=0.0, censored=True)
-    usual, pivot = result["reference"]["class"], result["reference"]["pivot"]
-    training = training_positions(cell)
-    far = nearness(pivot, usual, training)
-    aucs = np.array([leak.auc(nearness(r["samples"], usual, training), far) for r in runs])
-    rates = np.log10([run["lr"] for run in runs])
-    last = [run["probes"][-1] for run in runs]
+    rates, aucs = np.log10(runs.lr), runs.leak
     at = crossing(rates, aucs, leak.MARGIN)
-    shown = [run["samples"]["appearance"] for run in runs]
-    obeyed = [obedience(run["samples"], list(KINDS)) for run in runs]
-    total = [class_leak(cell, result, run["samples"]) for run in runs]
     free = 1 - 2 * np.clip(aucs - 0.5, 0, 0.5)
 
-    def there(values: object) -> float:
-        return float(np.interp(at, rates, np.asarray(values, float)))
+    def there(values: Values) -> float:
+        return float(np.interp(at, rates, values))
 
     return Limit(
         lr=10**at,
-        distance=10 ** there(np.log10(distances(last))),
-        appearance=there(shown),
-        editability=there(obeyed),
-        leak=there(total),
-        drift=there([row["function_other"] for row in last]),
-        hypervolume=hypervolume(np.stack([shown, obeyed, free], 1)),
+        distance=10 ** there(np.log10(runs.distance)),
+        appearance=there(runs.appearance),
+        editability=there(runs.editability),
+        leak=there(runs.class_leak),
+        drift=there(runs.drift),
+        hypervolume=hypervolume(np.stack([runs.appearance, runs.editability, free], 1)),
         censored=bool(aucs[0] >= leak.MARGIN or (aucs < leak.MARGIN).all()),
     )
 

@@ -79,7 +79,7 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
 
 def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
     """What others do at its usual defaults, beside the light tuning at its limit."""
-    light = {c: r for c, r in evidence.cells.items() if c.arm == "none"}
+    light = {c: r for c, r in evidence.of(arm="none").items() if c.rates == "low"}
     ours = {(c.subject, c.seed): limit_of(c, r) for c, r in light.items()}
     kinds = {
         "plain_inversion": evidence.usual("inversion"),

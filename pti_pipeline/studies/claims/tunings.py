@@ -23,7 +23,11 @@ from pti_pipeline.watching import probe_steps
 
 TUNING_LR = 1e-3
 """Of the one run whose checkpoints are the curve."""
-SWEEP_LRS = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3)
+SWEEP_LRS = {
+    "usual": (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
+    "low": (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4),
+}
+"""By name of the range: the low ones begin where nothing leaks yet at eight rows a step."""
 SAMPLED = (2.0, 4.0, 7.0, 11.0, 15.0, 20.0)
 """Distances at which a followed run's samples are drawn: the checkpoints nearest to these."""
 SCALES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.25)
@@ -33,7 +37,7 @@ SCALES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.25)
 def tune_cell(bench: Bench, vectors: Tensor) -> Result:
     """Tune at one rate and follow its checkpoints, or at several and look at each at its end."""
     base, cell = bench.base, bench.cell
-    lrs = (TUNING_LR,) if cell.kind == "tuning" else SWEEP_LRS[: bench.effort.rates]
+    lrs = (TUNING_LR,) if cell.kind == "tuning" else SWEEP_LRS[cell.rates][: bench.effort.rates]
     same = {"steps": bench.effort.steps, "seed": cell.seed, **arm_settings(cell)}
     experiments = [FinetuneSettings(lr=lr, **same) for lr in lrs]
     start = base.initializer_row(cell.character.species).expand_as(vectors)
