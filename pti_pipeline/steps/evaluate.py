@@ -7,12 +7,11 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pti_pipeline import __version__
 from pti_pipeline.comparison import compare
 from pti_pipeline.errors import UsageError
 from pti_pipeline.meter import Case, Equipment, Measured, Meter, equipment
+from pti_pipeline.progress import tqdm
 from pti_pipeline.readers import reader_names
 from pti_pipeline.settings import BaseSettings, SampleSettings
 from pti_pipeline.sharing import measure_all

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from pti_pipeline import distance
 from pti_pipeline.characters import Characters, class_word
@@ -15,6 +14,7 @@ from pti_pipeline.comparison import compare
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.meter import Case, Meter, equipment
 from pti_pipeline.pivot import has_embedding_inside, load_embedding
+from pti_pipeline.progress import tqdm
 from pti_pipeline.readers import reader_names
 from pti_pipeline.sharing import measure_all
 from pti_pipeline.tracking.dataset import log_dataset

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pti_pipeline.errors import StoreError
 from pti_pipeline.inversion import Moment
 from pti_pipeline.prefixes import Settings, Shared
+from pti_pipeline.progress import tqdm
 from pti_pipeline.state import State
 from pti_pipeline.tracking.earlier import Earlier
 from pti_pipeline.tracking.run import Run

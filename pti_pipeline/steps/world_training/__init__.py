@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from pti_pipeline.errors import LockedError, UsageError
+from pti_pipeline.progress import tqdm
 from pti_pipeline.steps.attempts import attempt
 from pti_pipeline.steps.world_training import (
     autoencoder,

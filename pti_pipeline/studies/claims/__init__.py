@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pti_pipeline.machine import cores
+from pti_pipeline.progress import tqdm
 from pti_pipeline.studies.claims.cells import Cell
 from pti_pipeline.studies.claims.comparison_grid import comparison_grid, quick_comparison
 from pti_pipeline.studies.claims.computing import compute_all, missing
