@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median_low
@@ -20,8 +19,7 @@ from pti_pipeline.preview import WatchSettings
 from pti_pipeline.settings import BaseSettings, InvertSettings
 from pti_pipeline.steps import invert as step
 from pti_pipeline.steps.prepared import prepare_inversion
-from pti_pipeline.tracking.outbox import outbox_root
-from pti_pipeline.tracking.store import store_uri
+from pti_pipeline.tracking.sender import sender
 
 STEPS = 10_000
 WARM = 2_000
@@ -45,7 +43,8 @@ def _watched(folder: Path) -> dict[str, float]:
         for moment in train(*args):  # type: ignore[arg-type]
             yield moment
             if moment.step % EVERY == 0:
-                _sent()
+                for post in sender()._posts:  # requests of a slow store are larger and longer
+                    sender().drain(post, 60.0)
                 gc.collect()
                 now = process.memory_info().rss, process.num_fds(), process.num_threads()
                 seen.append((moment.step, *now))
@@ -66,18 +65,6 @@ def _watched(folder: Path) -> dict[str, float]:
         "open_files": max(0, files),
         "threads": max(0, threads),
     }
-
-
-def _sent() -> None:
-    """Wait until the store has what was logged: requests of a slow one are larger and longer."""
-    (journal,) = outbox_root(store_uri()).glob("*/journal.jsonl")
-    mark, deadline = journal.with_name("sent"), time.monotonic() + 60
-    while time.monotonic() < deadline and _number(mark) < journal.stat().st_size:
-        time.sleep(0.01)
-
-
-def _number(mark: Path) -> int:
-    return int(mark.read_text()) if mark.is_file() else 0
 
 
 def _pictures(folder: Path) -> Path:

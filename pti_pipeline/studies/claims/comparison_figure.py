@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pti_pipeline import leak
 from pti_pipeline.palette import COLORS, INK, MARKERS, PALE
 from pti_pipeline.studies.claims.arms import ARMS
-from pti_pipeline.studies.claims.comparison_grid import Best, best_weights, finals, screen
+from pti_pipeline.studies.claims.comparison_grid import Best, chosen, finals, screen
 from pti_pipeline.studies.claims.drawing import average, dress, plain
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.limits import Swept, limit_of, swept_of
@@ -20,9 +20,8 @@ def comparison_figure(evidence: Evidence) -> Figure | None:
 
     Curves are of the finals once these are whole, before that of the screen; None before it is.
     """
-    if any(cell not in evidence.cells for cell in screen()):
+    if (best := chosen(evidence.cells)) is None:
         return None
-    best = best_weights({cell: evidence.cells[cell] for cell in screen()})
     wanted = {cell for cell in finals(best) if cell.arm}
     if any(cell not in evidence.cells for cell in wanted):
         wanted = {cell for cell in screen() if best.get(cell.arm) == cell.weight}
@@ -51,11 +50,11 @@ def _screen(axes: Axes, evidence: Evidence, best: Best) -> None:
     for row, (arm, weight) in enumerate(rows):
         cells = [c for c in screen() if (c.arm, c.weight) == (arm, weight)]
         values = [limit_of(c, evidence.cells[c]).hypervolume for c in cells]
-        chosen = best.get(arm) == weight
-        i = [*best].index(arm) if chosen else 0
-        color = COLORS[i] if chosen else PALE
+        taken = best.get(arm) == weight
+        i = [*best].index(arm) if taken else 0
+        color = COLORS[i] if taken else PALE
         axes.plot(values, [row] * len(values), ".", color=color, markersize=4)
-        axes.plot(np.mean(values), row, MARKERS[i] if chosen else "o", color=color, markersize=6)
+        axes.plot(np.mean(values), row, MARKERS[i] if taken else "o", color=color, markersize=6)
     names = [arm if len(ARMS[arm].weights) == 1 else f"{arm} {weight:g}" for arm, weight in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()

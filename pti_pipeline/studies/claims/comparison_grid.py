@@ -53,10 +53,8 @@ def baselines() -> list[Cell]:
 def comparison_grid(folder: Path) -> list[Cell]:
     """Cells of the comparison: the screen, and once that is whole the finals that it leads to."""
     cells = screen()
-    known = {cell: result for cell in cells if (result := read_cell(folder, cell))}
-    if len(known) < len(cells):
-        return cells
-    return [*cells, *finals(best_weights(known))]
+    best = chosen({cell: result for cell in cells if (result := read_cell(folder, cell))})
+    return cells if best is None else [*cells, *finals(best)]
 
 
 def quick_comparison() -> list[Cell]:
@@ -64,6 +62,14 @@ def quick_comparison() -> list[Cell]:
     first = SUBJECTS[0], SEEDS[0]
     arms = [Cell("sweep", *first, arm=name, rates="low") for name in ("none", "locality-near")]
     return arms + baselines()[:2]
+
+
+def chosen(cells: Mapping[Cell, Result]) -> Best | None:
+    """Weights that the screen among some cells chooses; None before it is whole."""
+    wanted = screen()
+    if any(cell not in cells for cell in wanted):
+        return None
+    return best_weights({cell: cells[cell] for cell in wanted})
 
 
 def best_weights(cells: Mapping[Cell, Result]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pti_pipeline.inference import Estimate
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.comparison_grid import best_weights, finals, screen
+from pti_pipeline.studies.claims.comparison_grid import chosen, finals
 from pti_pipeline.studies.claims.curves import ends, obedience
 from pti_pipeline.studies.claims.evidence import Evidence, by_subject
 from pti_pipeline.studies.claims.limits import Limit, class_leak, limit_of
@@ -25,9 +25,8 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
     """The regularizers against none, each pair at equal subject, seed and compute."""
     cells = {c: r for c, r in evidence.cells.items() if c.arm}
     limits = {cell: limit_of(cell, result) for cell, result in cells.items()}
-    if any(cell not in cells for cell in screen()):
+    if (best := chosen(cells)) is None:
         return
-    best = best_weights({cell: cells[cell] for cell in screen()})
     wanted = [cell for cell in finals(best) if cell.arm]
     if any(cell not in cells for cell in wanted):
         return

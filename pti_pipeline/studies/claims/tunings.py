@@ -27,7 +27,7 @@ SWEEP_LRS = {
     "usual": (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
     "low": (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4),
 }
-"""By name of the range: the low ones begin where nothing leaks yet at eight rows a step."""
+"""By name of the range: the low ones are of the comparison's finals."""
 SAMPLED = (2.0, 4.0, 7.0, 11.0, 15.0, 20.0)
 """Distances at which a followed run's samples are drawn: the checkpoints nearest to these."""
 SCALES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.25)
