@@ -1,8 +1,9 @@
 """Numbers in eight bits, block by block (Dettmers et al. 2022): what Adam remembers, in a quarter.
 
 Written here since no library's optimizer can serve a pack: those of bitsandbytes and torchao have
-one learning rate for a group of parameters, and know nothing of experiments that are frozen. Their
-blocks would reach from one experiment into the next, too.
+one learning rate for a group of parameters, and know nothing of experiments that are frozen. Nor
+can their rounding be borrowed: that of bitsandbytes 0.50 on a CPU reads 0 back as 2e-5 of the
+block's largest, and Adam divides such means by the roots of squares that may be as small.
 """
 
 from __future__ import annotations

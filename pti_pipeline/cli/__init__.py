@@ -50,6 +50,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 for speaker in ("mlflow.system_metrics", "alembic"):
     logging.getLogger(speaker).setLevel(logging.WARNING)
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 SEEDS = "0,1,2"

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.families import few_bits
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recognise import recognise
 from pti_pipeline.settings import FORMS, KOHYAS
@@ -111,8 +112,10 @@ def load(
     ModelError
         If there is no such model or its family is unknown.
     UsageError
-        If the device is not at hand.
+        If the device is not at hand, or bitsandbytes, which ``bits`` ask for.
     """
+    if bits < 16:
+        few_bits.check_installed()
     source = str(WORLD) if base == "world" else base
     kinds = {kind: name for name, family in FAMILIES.items() for kind in family.files}
     found, absent = recognise(source, base, kinds)

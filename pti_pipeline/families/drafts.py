@@ -15,7 +15,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from pti_pipeline.errors import ModelError, UsageError
-from pti_pipeline.families import PRECISIONS, WORLD, module_of
+from pti_pipeline.families import PRECISIONS, WORLD, few_bits, module_of
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recognise import OPTIONAL, read_index
 from pti_pipeline.weights import SUFFIX
@@ -61,13 +61,15 @@ def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
     Raises
     ------
     UsageError
-        If it is a single file: such hold weights, and no configuration.
+        If it is a single file: such hold weights, and no configuration; or as of ``load``.
     ModelError
         If there is no such model, or a configuration can't be used.
     """
     if base.endswith(SUFFIX):
         hint = "give a folder or a hub id of a model of these shapes"
         raise UsageError("E209", f"'{base}' has no configuration", hint)
+    if bits < 16:
+        few_bits.check_installed()
     source = str(WORLD) if base == "world" else base
     index = read_index(source, base)
     module = module_of(str(index["_class_name"]), base)

@@ -1,32 +1,33 @@
 """A frozen denoiser in 8 or 4 bits: its linear layers keep codes, and read weights of them anew.
 
-As in QLoRA (Dettmers et al. 2023): the codes of 64 weights share a scale, their largest absolute
-value; four bits tell 16 levels that are evenly likely of normal numbers (NF4). Written here since
-the libraries' layers of four bits run on GPUs alone, where nothing of them could be tested.
+As in QLoRA (Dettmers et al. 2023), 64 weights share a scale, their largest absolute value; four
+bits tell 16 levels that are evenly likely of normal numbers (NF4), eight 255 even ones.
+bitsandbytes, an extra, writes and reads the codes. Its own layers are not used: that of 8 bits
+rounds what passes through it too, and in neither is ``weight`` what the codes stand for, which
+distances and DoRA ask for.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pti_pipeline.errors import UsageError
+
 BLOCK = 64
 """Weights that share a scale."""
-NF4 = (
-    *(-1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0),
-    *(0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0),
-)
-"""QLoRA's appendix E."""
 
 
-@cache
-def levels(bits: int) -> Tensor:
-    """What codes of 4 or 8 bits stand for, ascending from -1 to 1; float32."""
-    return torch.tensor(NF4) if bits == 4 else torch.linspace(-1, 1, 255)
+def check_installed() -> None:
+    """Raise ``UsageError`` without bitsandbytes."""
+    if find_spec("bitsandbytes") is None:
+        hint = "run pip install 'pti-pipeline[bitsandbytes]'"
+        raise UsageError("E264", "a base in few bits needs bitsandbytes", hint)
 
 
 class FewBits(nn.Linear):
@@ -72,32 +73,44 @@ class _Product(torch.autograd.Function):
         return grad @ ctx.layer.weight, None
 
 
+@cache
+def levels(bits: int, device: torch.device) -> Tensor:
+    """What codes of 4 or 8 bits stand for, ascending from -1 to 1; float32."""
+    import bitsandbytes.functional as bnb
+
+    made: Tensor = bnb.get_4bit_type("nf4", "cpu") if bits == 4 else bnb.create_linear_map()
+    return made.to(device)
+
+
 def encode(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Codes, and a scale for each :data:`BLOCK` of weights; the last block is filled up with 0.
+    """Codes, and a scale for each :data:`BLOCK` of weights.
 
     Returns
     -------
-    codes : Tensor of uint8, shape (blocks, BLOCK * bits / 8)
-        Of 4 bits two in a byte.
-    scales : Tensor, shape (blocks, 1), of the weight's type
+    codes : Tensor of uint8
+        One a weight; of 4 bits two in a byte, shape (bytes, 1).
+    scales : Tensor, shape (blocks,), of the weight's type
+        Nothing is lost by that: each is the size of a weight.
     """
-    flat = weight.flatten()
-    blocks = F.pad(flat, (0, -len(flat) % BLOCK)).unflatten(0, (-1, BLOCK))
-    scales = blocks.abs().amax(1, keepdim=True)
-    shares = (blocks / scales).nan_to_num(0.0).float()  # a block of nothing but 0
-    values = levels(bits).to(weight.device)
-    codes = torch.bucketize(shares, (values[1:] + values[:-1]) / 2, out_int32=True).to(torch.uint8)
+    import bitsandbytes.functional as bnb
+
     if bits == 4:
-        codes = codes[:, ::2] | codes[:, 1::2] << 4
-    return codes, scales
+        codes, state = bnb.quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4")
+    else:
+        code = levels(bits, weight.device)
+        codes, state = bnb.quantize_blockwise(weight, code, blocksize=BLOCK)
+    return codes, state.absmax.to(weight.dtype)
 
 
 def decode(codes: Tensor, scales: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
     """Weights that :func:`encode` wrote, of the scales' type."""
-    if bits == 4:
-        codes = torch.stack([codes & 15, codes >> 4], -1).flatten(1)
-    values = levels(bits).to(scales)[codes.int()] * scales
-    return values.flatten()[: shape[0] * shape[1]].view(shape)
+    import bitsandbytes.functional as bnb
+
+    code = levels(bits, codes.device)
+    how = {"code": code, "blocksize": BLOCK, "quant_type": "nf4"}
+    state = bnb.QuantState(scales.float(), shape=shape, dtype=scales.dtype, **how)
+    read = bnb.dequantize_4bit if bits == 4 else bnb.dequantize_blockwise
+    return cast(Tensor, read(codes, state))
 
 
 def shrink(denoiser: nn.Module, bits: int) -> None:

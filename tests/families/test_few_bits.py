@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from pti_pipeline import lora, travel
-from pti_pipeline.families import load
+from pti_pipeline.errors import UsageError
+from pti_pipeline.families import few_bits, load
 from pti_pipeline.families.drafts import draft
 from pti_pipeline.families.few_bits import BLOCK, FewBits, decode, encode, levels
 from pti_pipeline.live import held_bytes
@@ -35,7 +36,8 @@ def test_weights_come_near(bits):
 
 
 def test_levels_come_back_exactly(bits):
-    weight = 3 * levels(bits).repeat_interleave(BLOCK).reshape(-1, len(levels(bits))).T
+    values = levels(bits, torch.device("cpu"))
+    weight = 3 * values.repeat_interleave(BLOCK).reshape(-1, len(values)).T
     weight = weight.contiguous()
     weight[:, 0] = 3.0
     read = decode(*encode(weight, bits), bits, tuple(weight.shape))
@@ -90,3 +92,11 @@ def test_loras_are_trained_on_it(bits):
     lora.detach(adapter)
     with torch.no_grad():
         assert torch.equal(base.predict(latents, times, condition), before)
+
+
+def test_without_its_library_no_base_is_loaded(bits, monkeypatch):
+    monkeypatch.setattr(few_bits, "find_spec", lambda name: None)
+    for way in (lambda: load("world", "cpu", bits=bits), lambda: draft("world", bits=bits)):
+        with pytest.raises(UsageError, match="bitsandbytes") as refused:
+            way()
+        assert refused.value.code == "E264" and "pip install" in refused.value.hint

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bitsandbytes.functional import create_dynamic_map
 
 from pti_pipeline.blockwise import BLOCK, dequantize, dynamic_map, quantize
 
@@ -11,6 +12,8 @@ from pti_pipeline.blockwise import BLOCK, dequantize, dynamic_map, quantize
 def test_the_maps_are_the_published_ones():
     """Values of ``create_dynamic_map`` in bitsandbytes, which torchao 0.18 has too."""
     signed, unsigned = dynamic_map(True), dynamic_map(False)
+    for map_, sign in ((signed, True), (unsigned, False)):
+        torch.testing.assert_close(map_, create_dynamic_map(sign), rtol=1e-6, atol=0)
     assert len(signed) == len(unsigned) == len(signed.unique()) == len(unsigned.unique()) == 256
     some = [-0.992968738, -0.978906274, -0.96484375]
     torch.testing.assert_close(signed[:3], torch.tensor(some), rtol=1e-7, atol=0)
