@@ -6,7 +6,6 @@ instant.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+import pti_pipeline.quiet  # noqa: F401
 from pti_pipeline import __version__
 from pti_pipeline.cli.adapting import adaptation_settings, adapting
 from pti_pipeline.cli.claims import claims
@@ -42,15 +42,10 @@ from pti_pipeline.cli.world import world
 from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds
 
-# Libraries speak up at import; what they say is of no use to someone who runs a command.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # It would let torch run what a pickle says, also in the processes that are started from here.
 os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-for speaker in ("mlflow.system_metrics", "alembic"):
-    logging.getLogger(speaker).setLevel(logging.WARNING)
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 SEEDS = "0,1,2"
