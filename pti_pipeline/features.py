@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers  # whose names are imported as they are asked for
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPModel
-from transformers.image_processing_base import ImageProcessingMixin
 
 from pti_pipeline.errors import ModelError
 from pti_pipeline.weights import refuse_pickles
@@ -56,9 +55,9 @@ def load_clip(source: str, device: torch.device) -> Vision:
         If it can't be opened, is of another kind or has no safetensors.
     """
     facts = _preprocessing(source, "CLIP")
-    model = _open(CLIPModel, source, "CLIP", "clip")
+    model = _open(transformers.CLIPModel, source, "CLIP", "clip")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # transformers raises anything on a broken folder
         raise _refused(source, "CLIP", error) from error
     return _ready(Path(source).name, model, facts, device, tokenizer)
@@ -67,13 +66,15 @@ def load_clip(source: str, device: torch.device) -> Vision:
 def load_dino(source: str, device: torch.device) -> Vision:
     """Load a DINO model (any version, or another vision transformer), as :func:`load_clip`."""
     facts = _preprocessing(source, "DINO")
-    return _ready(Path(source).name, _open(AutoModel, source, "DINO"), facts, device)
+    return _ready(Path(source).name, _open(transformers.AutoModel, source, "DINO"), facts, device)
 
 
 def load_world_clip(world: Path, device: torch.device) -> Vision:
     """Load the embedded world's CLIP model, which reads with the world's tokenizer."""
-    model = _open(CLIPModel, str(world / "clip"), "CLIP", "clip")
-    tokenizer = AutoTokenizer.from_pretrained(world / "tokenizer", trust_remote_code=False)
+    model = _open(transformers.CLIPModel, str(world / "clip"), "CLIP", "clip")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        world / "tokenizer", trust_remote_code=False
+    )
     half, size = [0.5] * 3, model.config.vision_config.image_size
     facts = {"size": size, "image_mean": half, "image_std": half}
     return _ready("world", model, facts, device, tokenizer)
@@ -162,7 +163,7 @@ def _pooled(answer: Any) -> Tensor:
 
 def _open(kind: Any, source: str, reader: str, model_type: str = "") -> Any:
     try:
-        found = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+        found = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         if model_type and found != model_type:
             raise ValueError(f"it is a {found} model")
         model, info = kind.from_pretrained(
@@ -182,7 +183,7 @@ def _open(kind: Any, source: str, reader: str, model_type: str = "") -> Any:
 
 def _preprocessing(source: str, reader: str) -> dict[str, Any]:
     try:
-        facts, _ = ImageProcessingMixin.get_image_processor_dict(source)
+        facts, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
     except (OSError, ValueError) as error:
         raise _refused(source, reader, error) from error
     return dict(facts)

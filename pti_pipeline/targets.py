@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peft import LoraConfig
-from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
 from pti_pipeline.adaptation import FEED_FORWARD, Adaptation
@@ -68,6 +66,9 @@ def _odd(module: nn.Module) -> bool:
 
 
 def _matching(model: nn.Module, endings: Sequence[str]) -> dict[str, nn.Module]:
+    from peft import LoraConfig  # seconds, which only those pay who have a model
+    from peft.tuners.tuners_utils import check_target_module_exists
+
     config = LoraConfig(target_modules=list(endings))
     return {n: m for n, m in model.named_modules() if check_target_module_exists(config, n)}
 

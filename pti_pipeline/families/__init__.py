@@ -1,29 +1,23 @@
-"""Base models by family; a new family is one file here and one entry in :data:`FAMILIES`."""
+"""Base models by family; a new family is one file here and one entry in :data:`FAMILIES`.
+
+Importing diffusers takes seconds: only what opens a model does.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families import few_bits
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.families.recognise import recognise
 from pti_pipeline.settings import FORMS, KOHYAS
 from pti_pipeline.weights import SUFFIX, refuse_pickles
-
-diffusers.utils.logging.disable_progress_bar()
-diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # errors that it logs are raised too
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
 
 
 @dataclass(frozen=True)
@@ -114,6 +108,8 @@ def load(
     UsageError
         If the device is not at hand, or bitsandbytes, which ``bits`` ask for.
     """
+    from pti_pipeline.families.recognise import recognise
+
     if bits < 16:
         few_bits.check_installed()
     source = str(WORLD) if base == "world" else base

@@ -16,6 +16,7 @@ from multiprocessing.context import BaseContext
 IMPORTED = (
     "pti_pipeline.quiet",
     "mlflow.store.tracking.sqlalchemy_store",
+    "pti_pipeline.families.recognise",
     "pti_pipeline.families.stable_diffusion",
     "pti_pipeline.steps.evaluate",
     "pti_pipeline.steps.register",

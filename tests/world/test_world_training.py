@@ -172,6 +172,8 @@ def test_a_folder_has_room_for_one_training(store, tmp_path):
 
 def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):
     layer = nn.Linear(4, 1)
+    nn.init.constant_(layer.weight, 0.25)  # a loss of 1
+    nn.init.zeros_(layer.bias)
 
     def loss(step, count):
         return layer(torch.ones(count, 4)).square().mean()
