@@ -52,8 +52,8 @@ test: setup
 	$(BIN)/hadolint Dockerfile
 	@echo "== Floors =="
 	$(BIN)/lint-imports
-	@echo "== Tests =="  # three at once on two cores: some wait for processes and servers
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+	@echo "== Tests =="  # four at once on two cores: many wait for processes and servers
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-all: test
 	@echo "== Slow tests =="

@@ -30,8 +30,10 @@ from pti_pipeline.tracking.store import connect
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def the_same_each_time():
+    """Whichever test ran before, and however many cores there are."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):
     def loss(step, count):
         return layer(torch.ones(count, 4)).square().mean()
 
-    training = train("small", layer, loss, Schedule(steps=30, batch=4, lr=0.1), tmp_path, 10)
+    training = train("small", layer, loss, Schedule(steps=30, batch=4, lr=0.5), tmp_path, 10)
     follow(training, {"parts": "small", "seed": 0})
     (run,) = find_runs()
     assert run.status == "FINISHED" and run.params["parts"] == "small"
