@@ -74,7 +74,8 @@ faults-long: .venv/mutation-ready
 	$(BIN)/python -m faults --long $(if $(PART),--part="$(PART)")
 
 # Ratios, written to benchmarks/results.json. PEERS=<folder with checkouts of diffusers and lora> and
-# SINCE=<commit whose demo is run beside today's> add rows, ONLY=packs|peers|demo|gpu leaves others.
+# SINCE=<commit whose demo is run beside today's> add rows, ONLY=packs|peers|demo|gpu|gpu-xl|cards
+# leaves others.
 bench: setup
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers="$(PEERS)") $(if $(SINCE),--since="$(SINCE)") \
 		$(if $(ONLY),--only="$(ONLY)")

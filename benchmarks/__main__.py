@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from benchmarks import cards as cards_rows
 from benchmarks import demo as demo_rows
 from benchmarks import gpu as gpu_rows
 from benchmarks import packs as packs_rows
@@ -43,7 +45,12 @@ def main(runs: int, peers: Path | None, since: str | None, only: str | None) -> 
     if since:
         groups["demo"] = lambda: demo_rows.rows(since, max(1, runs // 20))
     if torch.cuda.is_available():
-        groups["gpu"] = lambda: gpu_rows.rows(peers, runs)
+        groups["gpu"] = lambda: chain(
+            gpu_rows.rows("stable-diffusion-1.5", runs),
+            gpu_rows.diffusers_rows(peers, runs) if peers else (),
+        )
+        groups["gpu-xl"] = lambda: gpu_rows.rows("stable-diffusion-xl", runs)
+        groups["cards"] = cards_rows.rows
     if only and only not in groups:
         raise click.UsageError(f"can't measure {only} here: {results.GROUPS[only][1]}")
     known = results.read_known()

@@ -1,13 +1,15 @@
-"""Steps of packs at Stable Diffusion 1.5's true shapes, with random weights, on a GPU.
+"""Steps of packs at public models' true shapes, with random weights, on a GPU.
 
-``make bench ONLY=gpu`` fills these rows where a GPU is at hand; ``PEERS=<folder>`` adds diffusers'
-script. Untried on a GPU so far: the tests run the same code on the CPU, at small shapes.
+``make bench ONLY=gpu`` fills these rows of Stable Diffusion 1.5 where a GPU is at hand, and
+``ONLY=gpu-xl`` those of XL; ``PEERS=<folder>`` adds diffusers' script to the first. Untried on a
+GPU so far: the tests run the same code on the CPU, at small shapes.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,9 +21,14 @@ from benchmarks import ours, peers, toy
 from benchmarks.timing import Row, clock, ratio
 from pti_pipeline.batches import prepare
 from pti_pipeline.data import load_subject
-from pti_pipeline.families import load
+from pti_pipeline.families.base import BaseModel
+from pti_pipeline.families.drafts import draft
 
-PACKS = (1, 4, 8, 16)
+SHAPES = Path(__file__).with_name("shapes")
+VOCABULARY = 49408
+"""Tokens of CLIP's tokenizers."""
+PACKS = {"stable-diffusion-1.5": (1, 4, 8, 16), "stable-diffusion-xl": (1, 2, 4)}
+"""Sizes of each model's packs."""
 MODES: Mapping[str, Mapping[str, Any] | None] = {
     "eager": None,
     "compiled": {},
@@ -31,22 +38,33 @@ MODES: Mapping[str, Mapping[str, Any] | None] = {
 WARM = 5
 
 
-def rows(checkouts: Path | None, runs: int) -> Iterator[Row]:
-    """Measure every row, and diffusers' scripts where there are checkouts."""
+def rows(model: str, runs: int) -> Iterator[Row]:
+    """Measure every row of one of :data:`PACKS`."""
+    build = partial(random_base, SHAPES / model, "cuda")
+    yield from packs(model, build, "cuda", runs, PACKS[model], MODES, ceiling("cuda", 8192))
+
+
+def diffusers_rows(checkouts: Path, runs: int) -> Iterator[Row]:
+    """Measure diffusers' scripts at Stable Diffusion 1.5's shapes."""
     with TemporaryDirectory() as name:
         shapes, folder = toy.stable_diffusion_1_5(), Path(name)
         side = shapes.vae["sample_size"]
         model, pictures = toy.build(shapes, folder / "model"), toy.paint(folder / "pictures", side)
-        yield from packs(model, pictures, "cuda", runs, PACKS, MODES, ceiling("cuda", 8192))
-        if checkouts:
-            bench = peers.Bench(checkouts, model, pictures, side, "cuda", max(3, runs // 4))
-            for stage in ours.STAGES:
-                yield from peers.diffusers_rows(bench, stage, {1: (None, None)})
+        bench = peers.Bench(checkouts, model, pictures, side, "cuda", max(3, runs // 4))
+        for stage in ours.STAGES:
+            yield from peers.diffusers_rows(bench, stage, {1: (None, None)})
+
+
+def random_base(folder: Path, device: str, size: int = VOCABULARY) -> BaseModel:
+    """Build a model of a folder's configurations, of so many tokens, with random weights."""
+    words, precision = toy.tokenizer_of(size), peers.PRECISIONS[device]
+    place = torch.device(device)
+    return draft(str(folder), precision, device=place, tokenizer=words).base
 
 
 def packs(
-    model: Path,
-    pictures: Path,
+    model: str,
+    build: Callable[[], BaseModel],
     device: str,
     runs: int,
     sizes: Sequence[int],
@@ -57,6 +75,10 @@ def packs(
 
     Parameters
     ----------
+    model : str
+        Its name in the rows.
+    build : callable
+        Makes it anew.
     ceiling : float
         Matrix FLOP/s that the device reaches; utilisation is held against it.
     """
@@ -64,19 +86,18 @@ def packs(
         single: list[float] = []
         for size in sizes:
             for mode, options in modes.items():
-                seconds, memory, flops = step(model, pictures, device, runs, stage, size, options)
+                seconds, memory, flops = step(build, device, runs, stage, size, options)
                 single = single or seconds
                 value, spread = ratio([size * s for s in single], seconds)
                 middle = statistics.median(seconds)
                 note = f"{middle * 1e3:.1f} ms, {memory / 2**30:.1f} GiB, "
                 note += f"{flops / middle / ceiling:.0%} of the matrix ceiling"
-                name = f"GPU: {size} single {stage} steps, eager / one pack of {size}, {mode}"
-                yield Row(name, value, None, None, spread, runs, note=note)
+                name = f"GPU, {model}: {size} single {stage} steps, eager / one pack of {size}"
+                yield Row(f"{name}, {mode}", value, None, None, spread, runs, note=note)
 
 
 def step(
-    model: Path,
-    pictures: Path,
+    build: Callable[[], BaseModel],
     device: str,
     runs: int,
     stage: str,
@@ -85,8 +106,10 @@ def step(
 ) -> tuple[list[float], int, int]:
     """Seconds of each step, the most memory allocated in bytes, and a step's FLOP."""
     torch.compiler.reset()  # graphs of the row before hold memory
-    base = load(str(model), device, peers.PRECISIONS[device])
-    material = prepare(base, load_subject(pictures, base.resolution), [ours.TOKEN])
+    base = build()
+    with TemporaryDirectory() as name:
+        pictures = toy.paint(Path(name) / "pictures", base.resolution)
+        material = prepare(base, load_subject(pictures, base.resolution), [ours.TOKEN])
     steps = ours.STAGES[stage](base, material, [1e-4] * size, 1)
     next(steps)  # memory is looked at, in forward passes of other sizes
     with FlopCounterMode(display=False) as counter:

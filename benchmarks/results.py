@@ -30,6 +30,8 @@ GROUPS = {
     "peers": ("other trainers' steps / ours", "make bench PEERS=<folder with their checkouts>"),
     "demo": ("the demo's main job, then / now", "make bench SINCE=<commit>"),
     "gpu": ("steps at Stable Diffusion 1.5's shapes, no GPU at hand", "make bench ONLY=gpu"),
+    "gpu-xl": ("steps at Stable Diffusion XL's shapes, no GPU at hand", "make bench ONLY=gpu-xl"),
+    "cards": ("memory of public models' trainings, no GPU at hand", "make bench ONLY=cards"),
 }
 """What each group of rows is, and the command that measures it."""
 

@@ -92,7 +92,7 @@ def stable_diffusion_1_5() -> Shapes:
 
 def build(shapes: Shapes, folder: Path) -> Path:
     """Save a pipeline with random weights, always the same, in ``folder``; return the folder."""
-    tokenizer = _tokenizer(shapes.vocabulary)
+    tokenizer = tokenizer_of(shapes.vocabulary)
     marks = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos")}
     torch.manual_seed(0)
     StableDiffusionPipeline(
@@ -112,17 +112,8 @@ def build(shapes: Shapes, folder: Path) -> Path:
     return folder
 
 
-def paint(folder: Path, side: int) -> Path:
-    """Save smooth random pictures of ``side`` pixels in ``folder``; return the folder."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for index in range(PICTURES):
-        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-        coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    return folder
-
-
-def _tokenizer(size: int) -> CLIPTokenizer:
+def tokenizer_of(size: int) -> CLIPTokenizer:
+    """One of so many tokens, which knows :data:`WORDS`."""
     rules = merge_rules(WORDS)
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(letter + "</w>" for letter in letters), *map("".join, rules)]
@@ -134,3 +125,13 @@ def _tokenizer(size: int) -> CLIPTokenizer:
         merges=rules,
         model_max_length=77,
     )
+
+
+def paint(folder: Path, side: int) -> Path:
+    """Save smooth random pictures of ``side`` pixels in ``folder``; return the folder."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(PICTURES):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder

@@ -1,4 +1,7 @@
-"""A base model without its weights: its shapes, by its configuration, on the meta device."""
+"""A base model without its weights: its shapes, by its configuration, on the meta device.
+
+On another device its weights are random: for what depends on shapes alone, such as speed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Draft:
     Attributes
     ----------
     base : BaseModel
-        Answers as the model would, in tensors without numbers.
+        Answers as the model would, in tensors without numbers, or whose numbers mean nothing.
     vae : nn.Module
         Of the base.
     t5 : nn.Module or None
@@ -48,15 +51,26 @@ class Draft:
     t5: nn.Module | None
 
 
-def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
+def draft(
+    base: str,
+    precision: str = "fp32",
+    bits: int = 16,
+    device: torch.device = META,
+    offload: bool = False,
+    tokenizer: CLIPTokenizer | None = None,
+) -> Draft:
     """Build a base model's parts by their configurations; no weight is read.
 
     Parameters
     ----------
     base : str
         ``world``, a folder or a hub id.
-    precision, bits
+    precision, bits, offload
         As of :func:`pti_pipeline.families.load`.
+    device : torch.device
+        Of weights that are drawn at random, but for the meta device.
+    tokenizer : CLIPTokenizer, optional
+        Which knows words; by default one to which all prompts are alike.
 
     Raises
     ------
@@ -73,11 +87,11 @@ def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
     source = str(WORLD) if base == "world" else base
     index = read_index(source, base)
     module = module_of(str(index["_class_name"]), base)
-    dtype = PRECISIONS[precision]
+    dtype, at = PRECISIONS[precision], torch.device("cpu") if offload else device
     try:
-        taken = {name: _part(source, name, kind, dtype) for name, kind in index.items()}
+        taken = {name: _part(source, name, kind, dtype, at) for name, kind in index.items()}
         t5 = taken.pop(UNREAD, None)
-        tokenizer = CLIPTokenizer(
+        tokenizer = tokenizer or CLIPTokenizer(
             vocab=ENDS,
             merges=[],
             model_max_length=taken["text_encoder"].config.max_position_embeddings,
@@ -87,7 +101,7 @@ def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
         given |= {name: part for name, part in taken.items() if name in asked} | module.OPTIONS
         given |= {name: tokenizer for name in ("tokenizer", "tokenizer_2") if name in asked}
         vae: nn.Module = taken["vae"]
-        model = module.MODEL(module.PIPELINE(**given), base, META, dtype, bits=bits)
+        model = module.MODEL(module.PIPELINE(**given), base, device, dtype, offload, bits)
         return Draft(model, vae, t5)
     except Exception as error:  # whatever libraries make of a configuration
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -95,8 +109,8 @@ def draft(base: str, precision: str = "fp32", bits: int = 16) -> Draft:
         raise ModelError("E401", what, "give a folder that diffusers saved, or a hub id") from error
 
 
-def _part(source: str, name: str, kind: Any, dtype: torch.dtype) -> Any:
-    """A part that an index names: a model on the meta device, a scheduler, or a setting itself."""
+def _part(source: str, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """A part that an index names: a model on a device, a scheduler, or a setting itself."""
     if not isinstance(kind, list):
         return kind
     library, named = kind
@@ -106,7 +120,7 @@ def _part(source: str, name: str, kind: Any, dtype: torch.dtype) -> Any:
     place = {"subfolder": name, "local_files_only": os.path.isdir(source)}
     if issubclass(made, SchedulerMixin):
         return made.from_config(made.load_config(source, **place))
-    with META:
+    with device:
         if library == "diffusers":
             model = made.from_config(made.load_config(source, **place))
         else:

@@ -3,6 +3,7 @@
 import json
 import statistics
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import demo, gpu, results, stand_in, toy
+from benchmarks import cards, demo, gpu, results, stand_in, toy
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline.families import load
@@ -159,15 +160,30 @@ def test_the_toy_is_stable_diffusion_in_small(tmp_path):
 )
 def test_the_gpu_rows_run_at_small_shapes(tmp_path, monkeypatch, mode, options):
     monkeypatch.setattr(gpu, "WARM", 0)
-    model = toy.build(tiny(), tmp_path / "model")
-    pictures = toy.paint(tmp_path / "pictures", 64)
+    build = partial(gpu.random_base, toy.build(tiny(), tmp_path / "model"), "cpu", 1024)
     modes, most = {mode: options}, gpu.ceiling("cpu", 64)
-    invert, tune = gpu.packs(model, pictures, "cpu", 1, (2,), modes, most)
-    assert invert.name == f"GPU: 2 single invert steps, eager / one pack of 2, {mode}"
+    invert, tune = gpu.packs("tiny", build, "cpu", 1, (2,), modes, most)
+    assert invert.name == f"GPU, tiny: 2 single invert steps, eager / one pack of 2, {mode}"
     assert invert.goal is None
     for row in (invert, tune):
         assert row.ratio > 0
         assert row.note.endswith("of the matrix ceiling")
+
+
+@pytest.mark.parametrize("stage", cards.STAGES)
+def test_the_cards_rows_run_at_small_shapes(tmp_path, stage):
+    """On a CPU the tensors are counted: what is estimated but for what kernels differ in."""
+    folder, card = toy.build(tiny(), tmp_path / "model"), cards.Card("tiny", 6)
+    settings = cards.STAGES[stage](batch_size=2, micro_batch=1)
+    row = cards.row(card, stage, settings, folder, torch.device("cpu"))
+    assert row.ratio == pytest.approx(1, abs=0.05) and row.share
+    assert row.name.startswith(f"GPU memory, tiny {stage} --precision=bf16 --micro-batch=1:")
+
+
+def test_the_cards_are_rows_of_the_page():
+    page = (ROOT / "docs/reference/memory.md").read_text("utf-8")
+    for card in cards.CARDS:
+        assert f"| `{card.model}` | {card.memory} | `{card.options}` |" in page
 
 
 def test_the_demo_runs_from_an_earlier_tree_and_from_this_one(monkeypatch):

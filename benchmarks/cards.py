@@ -1,0 +1,110 @@
+"""Most memory that trainings of public models take of a GPU, beside what is estimated.
+
+``make bench ONLY=cards`` fills these rows where a GPU is at hand. The very steps that
+:mod:`pti_pipeline.needs` runs on the meta device run there, on random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu import SHAPES
+from benchmarks.timing import Row
+from pti_pipeline.budget import CONTEXT, GIB, Needs, peak
+from pti_pipeline.families.drafts import Draft, draft
+from pti_pipeline.live import most_bytes
+from pti_pipeline.needs import Settings, asides_of, step_of, weights_of
+from pti_pipeline.settings import FinetuneSettings, InvertSettings
+
+STAGES: dict[str, type[Settings]] = {"invert": InvertSettings, "finetune": FinetuneSettings}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model, how it is trained in bfloat16, and what that must fit in.
+
+    Attributes
+    ----------
+    model : str
+        One of :data:`benchmarks.gpu.SHAPES`.
+    memory : int
+        Of the card, in GiB.
+    micro_batch : int
+    checkpointing, offload : bool
+    bits : int
+        Of the base.
+    """
+
+    model: str
+    memory: int
+    micro_batch: int = 1
+    checkpointing: bool = False
+    offload: bool = False
+    bits: int = 16
+
+    @property
+    def options(self) -> str:
+        """As the command line has them."""
+        said = "--precision=bf16"
+        said += f" --micro-batch={self.micro_batch}" if self.micro_batch else ""
+        said += " --checkpointing=yes" if self.checkpointing else ""
+        said += " --offload=yes" if self.offload else ""
+        return said + (f" --base-bits={self.bits}" if self.bits < 16 else "")
+
+
+CARDS = (
+    Card("stable-diffusion-1.5", 6, micro_batch=0),
+    Card("stable-diffusion-1.5", 6),
+    Card("stable-diffusion-xl", 12, offload=True),
+    Card("stable-diffusion-xl", 12, checkpointing=True),
+    Card("stable-diffusion-xl", 12, checkpointing=True, offload=True),
+    Card("stable-diffusion-3-medium", 16, checkpointing=True, bits=4),
+)
+"""Rows of docs/reference/memory.md that hold what their card is for. A draft's T5 does not come and
+go, so that 3 medium with offloading is left out."""
+
+
+def rows() -> Iterator[Row]:
+    """Measure every card's stages on the GPU here."""
+    for card in CARDS:
+        for stage, kind in STAGES.items():
+            settings = kind(micro_batch=card.micro_batch, checkpointing=card.checkpointing)
+            yield row(card, stage, settings, SHAPES / card.model, torch.device("cuda"))
+
+
+def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.device) -> Row:
+    """Measure one stage on a device, with weights drawn anew."""
+    told = estimated(draft(str(folder), "bf16", card.bits), settings, card.offload)
+    most = taken(draft(str(folder), "bf16", card.bits, device, card.offload), settings)
+    name = f"GPU memory, {card.model} {stage} {card.options}: measured / estimated"
+    note = f"{most / GIB:.2f} of {card.memory} GiB"
+    return Row(name, most / told, 1.0, None, 0.0, 1, share=True, note=note)
+
+
+def estimated(drawn: Draft, settings: Settings, offload: bool) -> int:
+    """Bytes that ``pti memory`` tells."""
+    reads = isinstance(settings, InvertSettings)
+    step = step_of(drawn.base, settings)
+    return peak(Needs(weights_of(drawn), asides_of(drawn), step, reads, offload))
+
+
+def taken(real: Draft, settings: Settings) -> int:
+    """Most bytes that a training has of a GPU, with what the driver holds; on a CPU of tensors."""
+    device = real.base.device
+
+    def work() -> None:
+        asides_of(real)
+        step_of(real.base, settings)
+
+    if device.type == "cpu":
+        return CONTEXT + sum(astuple(weights_of(real))) + most_bytes(work, device)
+    torch.cuda.empty_cache()  # weights were drawn in float32
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    free, total = torch.cuda.mem_get_info(device)
+    driver = total - free - torch.cuda.memory_reserved(device)
+    return driver + torch.cuda.max_memory_reserved(device)
