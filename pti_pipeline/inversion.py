@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from pti_pipeline import distance, norms
-from pti_pipeline.batches import Material, draw_batch
+from pti_pipeline.batches import Material
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.losses import pack_losses
+from pti_pipeline.noising import noised
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
-from pti_pipeline.weighting import row_weights
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -61,16 +61,12 @@ def token_losses(
 
     Of each one's batch of ``size`` rows only ``rows`` are taken.
     """
-    batch = draw_batch(material, seeds, size, base.timesteps, step, rows, objective)
+    asked = noised(base, material, seeds, size, step, rows, objective)
     with attached(base.text_encoders, vectors):
-        condition = base.condition(material.ids[batch.prompts])
-    times = base.drawn(batch.timesteps)
-    noisy = base.add_noise(batch.latents, batch.noise, times)
-    prediction = base.predict(noisy, times, condition)
-    target = base.target(batch.latents, batch.noise, times)
-    weights = row_weights(base, times, objective)
-    rows_of = len(seeds), size
-    return Losses.plain(*pack_losses(prediction, target, batch.area, weights, *rows_of))
+        condition = base.condition(material.ids[asked.prompts])
+    answers = base.predict(asked.noisy, asked.timesteps, condition)
+    told = pack_losses(answers, asked.target, asked.area, asked.weights, len(seeds), size)
+    return Losses.plain(*told)
 
 
 def invert(

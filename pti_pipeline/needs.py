@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pti_pipeline import lora, travel
-from pti_pipeline.batches import Material, draw_batch
+from pti_pipeline.batches import Material
 from pti_pipeline.data import TEMPLATES
 from pti_pipeline.families.autoencoder import pictures_at_once
 from pti_pipeline.families.base import BaseModel
@@ -23,6 +23,7 @@ from pti_pipeline.families.recomputing import recomputed
 from pti_pipeline.inversion import token_losses
 from pti_pipeline.live import Efficient, counted, most_bytes
 from pti_pipeline.losses import pack_losses
+from pti_pipeline.noising import noised
 from pti_pipeline.optimizers import Manner, update
 from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.state import State
@@ -170,15 +171,11 @@ def _tuning(base: BaseModel, settings: FinetuneSettings, experiments: int) -> It
     spared = [base.denoiser] if settings.checkpointing else []
 
     def loss() -> Losses:
-        batch = draw_batch(material, seeds, size, base.timesteps, 0, some)
-        times = base.drawn(batch.timesteps)
-        noisy = base.add_noise(batch.latents, batch.noise, times)
-        target = base.target(batch.latents, batch.noise, times)
-        condition = states[batch.prompts]
+        asked = noised(base, material, seeds, size, 0, some)
         with recomputed(spared, lambda: (nullcontext(), Efficient())):
-            answers = base.predict(noisy, times, condition)
-        ones = torch.ones(len(answers), device=base.device)
-        return Losses.plain(*pack_losses(answers, target, batch.area, ones, experiments, size))
+            answers = base.predict(asked.noisy, asked.timesteps, states[asked.prompts])
+        told = pack_losses(answers, asked.target, asked.area, asked.weights, experiments, size)
+        return Losses.plain(*told)
 
     before = travel.place(adapter)  # where distances are taken from
     try:

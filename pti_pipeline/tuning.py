@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pti_pipeline import distance, lora, travel
-from pti_pipeline.batches import Material, draw_batch
+from pti_pipeline.batches import Material
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recomputing import Around, recomputed
-from pti_pipeline.holding import Rows, beside, gather
+from pti_pipeline.holding import Draw, Rows, beside, gather
 from pti_pipeline.inversion import Moment
 from pti_pipeline.losses import denoising_loss
+from pti_pipeline.noising import noised
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
 from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
-from pti_pipeline.weighting import row_weights
 
 
 @torch.no_grad()
@@ -44,6 +46,92 @@ def encode_rows(base: BaseModel, adapter: lora.Adapter, rows: Rows) -> Tensor:
         return rows.states
     with attached(base.text_encoders, rows.vectors):
         return base.condition(rows.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What the losses of K tunings are made of.
+
+    Attributes
+    ----------
+    base : BaseModel
+    adapter : Adapter
+        Their LoRAs, attached to the base.
+    material : Material
+    states : Tensor, shape (n, P, L, H)
+        Of every prompt, with each of the n distinct pivots.
+    whose : Tensor, shape (K,), int64
+        Which of these is whose.
+    vectors : Tensor, shape (K, v, H)
+        The pivots.
+    seeds : sequence of int, length K
+    draws : sequence of callable, length K or 0
+        What a regularizer holds.
+    weight : Tensor, shape (K,)
+        Of its term.
+    settings : FinetuneSettings
+        Of the first, for what all have alike.
+    """
+
+    base: BaseModel
+    adapter: lora.Adapter
+    material: Material
+    states: Tensor
+    whose: Tensor
+    vectors: Tensor
+    seeds: Sequence[int]
+    draws: Sequence[Draw]
+    weight: Tensor
+    settings: FinetuneSettings
+
+    def holds(self, step: int) -> bool:
+        """Whether the regularizer has rows at a step, from 0."""
+        return bool(self.draws) and step % self.settings.reg_every == 0
+
+
+def picture_rows(tuned: Tuned, step: int, part: slice, some: slice) -> Rows:
+    """Rows of the pictures of the experiments in ``part``: ``some`` of each one's batch."""
+    how, seeds = tuned.settings, tuned.seeds[part]
+    asked = noised(tuned.base, tuned.material, seeds, how.batch_size, step, some, how)
+    each = len(asked.noisy) // len(seeds)
+    whose = tuned.whose[part].repeat_interleave(each)
+    return Rows(
+        noisy=asked.noisy,
+        timesteps=asked.timesteps,
+        states=tuned.states[whose, asked.prompts],
+        target=asked.target,
+        weights=asked.weights,
+        area=asked.area,
+        ids=tuned.material.ids[asked.prompts],
+        vectors=tuned.vectors[part].repeat_interleave(each, 0),
+    )
+
+
+def tuning_losses(tuned: Tuned, step: int, part: slice, some: slice) -> Losses:
+    """Losses of the experiments in ``part`` at one step, as far as ``some`` rows make them.
+
+    What a regularizer holds goes through the denoiser together with the pictures.
+    """
+    base, adapter, seeds = tuned.base, tuned.adapter, tuned.seeds[part]
+    own = rows = picture_rows(tuned, step, part, some)
+    if tuned.holds(step):
+        rows = beside(own, gather(tuned.draws[part], seeds, step, some), len(seeds))
+    spared = [base.denoiser, *adapter.encoders.values()] if tuned.settings.checkpointing else []
+
+    def anew() -> Around:
+        return nullcontext(), lora.only(adapter, part)  # the rows are of the same ones again
+
+    with lora.only(adapter, part), recomputed(spared, anew):
+        answers = base.predict(rows.noisy, rows.timesteps, encode_rows(base, adapter, rows))
+    losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
+    nothing = denoising_loss(torch.zeros_like(own.target), own.target, own.area) * own.weights
+    losses, nothing = (each.unflatten(0, (len(seeds), -1)) for each in (losses, nothing))
+    n, size = nothing.shape[1], tuned.settings.batch_size
+    parts = losses[:, :n], losses[:, n:], nothing
+    pictures, term, nothing = (each.sum(1) / size for each in parts)
+    if not tuned.holds(step):
+        return Losses.plain(pictures, nothing)
+    return Losses(pictures, nothing, term, tuned.weight[part])
 
 
 def finetune(
@@ -81,50 +169,18 @@ def finetune(
     Moment
         After each optimizer update.
     """
-    first, seeds = experiments[0], [e.seed for e in experiments]
+    first = experiments[0]
     with lora.disabled(adapter):
         states, whose = encode_each(base, pivots, material.ids)
     vectors = torch.stack([pivot.embedding for pivot in pivots]).to(states.device)
-    size = first.batch_size
-    row_pivots = whose.repeat_interleave(size).unflatten(0, (len(seeds), -1))
-    weights = travel.base_norm(adapter)
-
-    regularizations = regularizations or [Regularization()] * len(seeds)
-    draws = [r.rows for r in regularizations if r.rows]
+    regularizations = regularizations or [Regularization()] * len(experiments)
     weight = states.new_tensor([e.reg_weight * e.reg_every for e in experiments])
-    if not weight.any():
-        draws = []  # no weight is no term, and no rows that cost
-
-    spared = [base.denoiser, *adapter.encoders.values()] if first.checkpointing else []
-
-    def around(part: slice) -> Around:
-        return nullcontext(), lora.only(adapter, part)  # the rows are of the same ones again
-
-    def loss(step: int, part: slice, some: slice) -> Losses:
-        k, held = len(seeds[part]), draws and step % first.reg_every == 0
-        drawn = seeds[part], size, base.timesteps, step, some
-        batch = draw_batch(material, *drawn, first)
-        times = base.drawn(batch.timesteps)
-        noisy = base.add_noise(batch.latents, batch.noise, times)
-        target = base.target(batch.latents, batch.noise, times)
-        condition = states[row_pivots[part, some].flatten(), batch.prompts]
-        weights = row_weights(base, times, first).to(noisy.dtype)
-        words = material.ids[batch.prompts], vectors[part].repeat_interleave(len(noisy) // k, 0)
-        rows = Rows(noisy, times, condition, target, weights, batch.area, *words)
-        if held:
-            rows = beside(rows, gather(draws[part], seeds[part], step, some), k)
-        with lora.only(adapter, part), recomputed(spared, lambda: around(part)):
-            told = encode_rows(base, adapter, rows)
-            answers = base.predict(rows.noisy, rows.timesteps, told)
-        losses = denoising_loss(answers, rows.target, rows.area) * rows.weights
-        losses = losses.unflatten(0, (k, -1))
-        nothing = denoising_loss(torch.zeros_like(target), target, batch.area) * weights
-        nothing = nothing.unflatten(0, (k, -1))
-        n = nothing.shape[1]
-        own, term, nothing = (
-            each.sum(1) / size for each in (losses[:, :n], losses[:, n:], nothing)
-        )
-        return Losses(own, nothing, term, weight[part]) if held else Losses.plain(own, nothing)
+    # no weight is no term, and no rows that cost
+    draws = [r.rows for r in regularizations if r.rows] if weight.any() else []
+    seeds = [e.seed for e in experiments]
+    tuned = Tuned(
+        base, adapter, material, states, whose, vectors, seeds, draws, weight, settings=first
+    )
 
     bound = bounds(experiments, adapter.parameters[0])
     project = first.at_distance == "project" or regularizations[0].ball
@@ -144,7 +200,8 @@ def finetune(
     lr, clip = rates(experiments, adapter.parameters[0])
     manner = manner_of(experiments, [e.weight_decay for e in experiments])
     numbers = sum(p[0].numel() for p in adapter.parameters)
-    before = travel.place(adapter)
+    weights, before = travel.base_norm(adapter), travel.place(adapter)
+    loss, size = partial(tuning_losses, tuned), first.batch_size
     for record in optimise(adapter.parameters, loss, lr, steps, clip, settle, state, size, manner):
         now = travel.place(adapter)
         state.path = state.path + travel.stepped(adapter, now, before)
@@ -155,7 +212,7 @@ def finetune(
         travels = travelled, state.path, state.nominal
         metrics = {"train/loss": record.loss, **distance.report(*travels)}
         if draws:  # between two of its steps, what it was
-            if (record.step - 1) % first.reg_every == 0:
+            if tuned.holds(record.step - 1):
                 state.term = record.term
             metrics["train/regularizer"] = state.term
         derived = distance.derived(*travels, numbers)
