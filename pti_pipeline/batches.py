@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pti_pipeline.aspect import shapes
 from pti_pipeline.data import Subject, prompts_for
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.randomness import generator
-from pti_pipeline.views import area_weights, by_shape, crops, mirrored, shaped
+from pti_pipeline.views import area_weights, crops, in_shapes, mirrored
 
 EVERYWHERE = torch.ones(1, 1, 1, 1)
 """Weights of a loss that counts every place alike."""
@@ -117,15 +116,12 @@ def prepare_views(
     base: BaseModel, subject: Subject, folder: Path, tokens: Sequence[str], objective: Objective
 ) -> Material:
     """Encode all that an objective wants to see of a subject, whose pictures are in ``folder``."""
-    if objective.buckets == "no":
-        others = crops(subject, folder, objective.crops)
-        return prepare(base, subject, tokens, objective, others)
-    parts, known = [], shapes(base.resolution, base.multiple, base.longest)
-    for shape, places in by_shape(subject, known).items():
-        some = shaped(subject, folder, shape, places)
-        others = crops(some, folder, objective.crops, places)
-        parts.append(prepare(base, some, tokens, objective, others))
-    return _joined(parts)
+    return _joined(
+        [
+            prepare(base, some, tokens, objective, crops(some, folder, objective.crops, places))
+            for some, places in in_shapes(base, subject, folder, objective)
+        ]
+    )
 
 
 def _joined(parts: Sequence[Material]) -> Material:

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pti_pipeline.aspect import nearest
+from pti_pipeline.aspect import nearest, shapes
 from pti_pipeline.data import Subject, signed
 from pti_pipeline.errors import DataError
+from pti_pipeline.families.base import BaseModel
 from pti_pipeline.folder import MASK, find_pictures, read_masks, read_pictures
 from pti_pipeline.objective import Objective
 from pti_pipeline.pictures import Part, Size
@@ -49,6 +50,23 @@ def _other_side(found: re.Match[str]) -> str:
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
+def in_shapes(
+    base: BaseModel, subject: Subject, folder: Path, objective: Objective
+) -> list[tuple[Subject, list[int]]]:
+    """Cut a subject's pictures to the shapes in which an objective sees them.
+
+    Returns
+    -------
+    list of (Subject, list of int)
+        Those of each shape, and their places among all; the shape of most comes first.
+    """
+    if objective.buckets == "no":
+        return [(subject, [*range(len(subject.images))])]
+    known = shapes(base.resolution, base.multiple, base.longest)
+    found = by_shape(subject, known).items()
+    return [(shaped(subject, folder, shape, places), places) for shape, places in found]
+
+
 def by_shape(subject: Subject, known: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
     """Places of a subject's pictures, by the nearest of some shapes; that of most comes first."""
     found: dict[tuple[int, int], list[int]] = {}
@@ -66,9 +84,7 @@ def shaped(subject: Subject, folder: Path, shape: tuple[int, int], places: list[
     return _read(some, [find_pictures(folder)[i] for i in places], shape)
 
 
-def crops(
-    subject: Subject, folder: Path, count: int, places: Sequence[int] | None = None
-) -> list[Subject]:
+def crops(subject: Subject, folder: Path, count: int, places: Sequence[int]) -> list[Subject]:
     """Other parts of a subject's pictures, ``count`` with the centered ones that it has.
 
     Each is 0.8 to 1 of the largest part of its shape and lies anywhere in the picture, with its
@@ -81,8 +97,8 @@ def crops(
     folder : Path
         Its pictures'.
     count : int
-    places : sequence of int, optional
-        Of its pictures in the folder; it has all by default.
+    places : sequence of int
+        Of its pictures in the folder.
 
     Raises
     ------
@@ -92,7 +108,6 @@ def crops(
     if count == 1:
         return []
     paths, (height, width) = find_pictures(folder), subject.images.shape[-2:]
-    places = range(len(paths)) if places is None else places
     own = [paths[i] for i in places]
     return [
         _read(subject, own, (width, height), [_part(number, i) for i in places])

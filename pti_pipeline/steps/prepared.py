@@ -25,7 +25,7 @@ from pti_pipeline.steps.pivot_runs import check_base, find_pivots
 from pti_pipeline.targets import check_rank, chosen
 from pti_pipeline.tracking.find import Found
 from pti_pipeline.twins import ingredients
-from pti_pipeline.views import check
+from pti_pipeline.views import check, in_shapes
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ def _seen(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -
     if not named:
         return subject
     return replace(subject, templates=read_prompts(Path(named[0]), "templates"))
+
+
+def seen(ready: Inversion | Finetuning, settings: TrainSettings) -> list[Subject]:
+    """The pictures in the shapes that a training sees them in."""
+    return [some for some, _ in in_shapes(ready.base, ready.subject, ready.images, settings)]
 
 
 def facts(ready: Inversion | Finetuning, watch: WatchSettings, within: Within) -> Facts:

@@ -13,7 +13,7 @@ from pti_pipeline.prefixes import Settings, Shared, spread
 from pti_pipeline.preview import PREVIEW
 from pti_pipeline.state import State
 from pti_pipeline.steps.attempts import Attempt
-from pti_pipeline.steps.prepared import Finetuning, Inversion
+from pti_pipeline.steps.prepared import Finetuning, Inversion, seen
 from pti_pipeline.steps.resuming import begin, forget, keeping, restore
 from pti_pipeline.tracking.dataset import log_dataset, log_pictures, log_prompts
 from pti_pipeline.tracking.members import (
@@ -98,7 +98,7 @@ def under_way(
         begin(found, runs)
         log_dataset(runs, ready.subject, ready.images)
         if alone:
-            log_pictures(runs[0], ready.subject)
+            log_pictures(runs[0], seen(ready, shared.trained[0]))
         if (prompts := found.facts[0]["preview"]) != PREVIEW:
             for run in runs:
                 log_prompts(run, prompts)

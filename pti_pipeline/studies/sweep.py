@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from pti_pipeline.data import Subject
 from pti_pipeline.errors import DivergedError
 from pti_pipeline.objective import objective_of
 from pti_pipeline.settings import FinetuneSettings, InvertSettings, TrainSettings
@@ -18,6 +17,7 @@ from pti_pipeline.steps.prepared import (
     facts,
     prepare_finetuning,
     prepare_inversion,
+    seen,
 )
 from pti_pipeline.steps.resuming import begin, forget
 from pti_pipeline.studies.cluster import run_ray
@@ -78,14 +78,14 @@ def sweep(whole: Pack, executor: Executor, resume: str = AUTO) -> str:
             parts = split(whole.experiments, wide := int(before.tags.get(WORKERS, wide)))
         whole = replace(whole, subject={**whole.subject, "images": str(ready.images.resolve())})
         tags = {WORKERS: str(wide), **found.tags[0]}
-        run = _run(whole, ready.subject, parts, executor, waiting, found, tags)
+        run = _run(whole, ready, parts, executor, waiting, found, tags)
     write_views()
     return run
 
 
 def _run(
     whole: Pack,
-    subject: Subject,
+    ready: Inversion | Finetuning,
     parts: Sequence[Sequence[TrainSettings]],
     executor: Executor,
     waiting: list[Worker],
@@ -98,8 +98,8 @@ def _run(
     name = f"sweep {whole.stage}" if held == "none" else f"sweep {whole.stage} {held}"
     with open_run(name, params, tags, earlier=found.earlier[0]) as run, watched(run):
         begin(found, [run])
-        log_dataset([run], subject, Path(whole.subject["images"]))
-        log_pictures(run, subject)
+        log_dataset([run], ready.subject, ready.images)
+        log_pictures(run, seen(ready, whole.experiments[0]))
         packs = [
             replace(whole, experiments=tuple(part), sweep=run.id, name=f"{i}/{len(parts)}")
             for i, part in enumerate(parts, 1)

@@ -46,10 +46,17 @@ def log_dataset(runs: Iterable[Run], subject: Subject, folder: Path) -> None:
         run.log_dataset(dataset)
 
 
-def log_pictures(run: Run, subject: Subject) -> None:
-    """Log the pictures side by side as artifact :data:`PICTURES`: their pixels and nothing else."""
+def log_pictures(run: Run, seen: Sequence[Subject]) -> None:
+    """Log the pictures side by side as artifact :data:`PICTURES`: their pixels and nothing else.
+
+    Parameters
+    ----------
+    run : Run
+    seen : sequence of Subject
+        Those of each shape.
+    """
     with TemporaryDirectory() as folder:
-        Image.fromarray(sheet(subject)).save(Path(folder) / PICTURES)
+        Image.fromarray(sheet(seen)).save(Path(folder) / PICTURES)
         run.log_artifact(Path(folder) / PICTURES)
 
 
@@ -58,18 +65,24 @@ def log_prompts(run: Run, prompts: Sequence[str]) -> None:
     run.log_text("\n".join(prompts), PROMPTS)
 
 
-def sheet(subject: Subject) -> NDArray[np.uint8]:
+def sheet(seen: Sequence[Subject]) -> NDArray[np.uint8]:
     """Pictures as they were learned from, side by side and at most :data:`SIDE` pixels high.
 
     Parameters
     ----------
-    subject : Subject
+    seen : sequence of Subject
+        Of several shapes, which keep their proportions.
 
     Returns
     -------
-    ndarray, shape (side, N side, 3), uint8
+    ndarray, shape (side, width, 3), uint8
     """
+    side = min(SIDE, *(each.images.shape[2] for each in seen))
+    return np.concatenate([small for each in seen for small in _small(each, side)], axis=1)
+
+
+def _small(subject: Subject, height: int) -> list[NDArray[np.uint8]]:
     rows = subject.images.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    side = min(SIDE, rows.shape[1])
-    small = [Image.fromarray(row).resize((side, side), Image.Resampling.LANCZOS) for row in rows]
-    return np.concatenate([np.asarray(picture) for picture in small], axis=1)
+    size = round(height * rows.shape[2] / rows.shape[1]), height
+    small = (Image.fromarray(row).resize(size, Image.Resampling.LANCZOS) for row in rows)
+    return [np.asarray(picture) for picture in small]

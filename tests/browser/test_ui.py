@@ -100,7 +100,7 @@ def study(tmp_path_factory):
             return open_run(found.name, {}, {})
 
         with again(get_run(made)) as run:
-            log_pictures(run, subject)
+            log_pictures(run, [subject])
         for found in find_runs(step="finetune"):
             with again(found) as run:
                 log_dataset([run], subject, MOCHI)

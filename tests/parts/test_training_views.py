@@ -87,6 +87,10 @@ def test_half_of_the_draws_see_mirrored_pictures_encoded_themselves(base, pictur
     assert len({int((b.prompts == other).sum()) for b in batches}) > 1
 
 
+EVERY = range(2)
+"""Places of the ramps' pictures."""
+
+
 @pytest.fixture
 def ramps(tmp_path):
     """A wide picture and a high one, red by column and green by row, blue and masked in a spot."""
@@ -102,8 +106,8 @@ def ramps(tmp_path):
 
 def test_crops_are_squares_of_the_whole_picture_with_their_masks(ramps):
     subject = load_subject(ramps, 64)
-    assert crops(subject, ramps, 1) == []
-    others = crops(subject, ramps, 6)
+    assert crops(subject, ramps, 1, EVERY) == []
+    others = crops(subject, ramps, 6, EVERY)
     assert len(others) == 5 and len({float(o.images.sum()) for o in others}) == 5
     lefts = []
     for other in others:
@@ -117,14 +121,14 @@ def test_crops_are_squares_of_the_whole_picture_with_their_masks(ramps):
             assert ((blue.numpy() > 0.5) == mask).mean() > 0.99
             lefts.append(float(red[32, 0]) * width)
     assert max(lefts) > 60  # beyond the centered square of the wide one
-    again = crops(subject, ramps, 3)
+    again = crops(subject, ramps, 3, EVERY)
     assert all(torch.equal(a.images, o.images) for a, o in zip(again, others, strict=False))
 
 
 def test_crops_are_drawn_beside_their_pictures_and_mirrored_too(base, ramps):
     subject = load_subject(ramps, 16)
     wanted = Objective(crops=3, flip="yes", background=0.5)
-    others = crops(subject, ramps, 3)
+    others = crops(subject, ramps, 3, EVERY)
     material = prepare(base, subject, ["<c>"], wanted, others)
     assert material.mean.shape[0] == material.area.shape[0] == len(material.prompts) == 12
     exact, _ = base.encode_images(others[1].images.flip(-1))
@@ -178,7 +182,7 @@ def test_a_crop_without_its_subject_counts_whole(tmp_path):
     corner.save(tmp_path / "a-mask.png")
     with pytest.warns(UserWarning, match="one picture alone"):
         subject = load_subject(tmp_path, 32)
-    masks = [other.masks[0] for other in crops(subject, tmp_path, 9)]
+    masks = [other.masks[0] for other in crops(subject, tmp_path, 9, range(1))]
     assert any(mask is None for mask in masks) and any(mask is not None for mask in masks)
 
 

@@ -11,6 +11,7 @@ from pti_pipeline.cli import main
 from pti_pipeline.preview import WatchSettings
 from pti_pipeline.settings import BaseSettings, InvertSettings
 from pti_pipeline.studies.packs import Pack, split
+from pti_pipeline.tracking.dataset import PICTURES
 from pti_pipeline.tracking.find import fetch, find_runs
 from pti_pipeline.values import experiments, parse_vary
 
@@ -50,8 +51,18 @@ def test_shapes_are_trained_on_and_told(invert, store, pictures):
         Image.open(path).resize((40, 24)).save(store / "wide" / path.name)
     cut, params = invert(f"--images={store / 'wide'}")
     assert params["buckets"] == "no"
+    squares = shown(store)
     kept, params = invert(f"--images={store / 'wide'}", "--buckets=yes")
     assert params["buckets"] == "yes" and kept != cut
+    wide = shown(store)
+    assert squares[0] / squares[1] == len([*pictures.iterdir()])
+    assert wide[0] / wide[1] == pytest.approx(squares[0] / squares[1] * 5 / 3, rel=0.1)
+
+
+def shown(store):
+    """Width and height of the last run's training pictures."""
+    with Image.open(fetch(find_runs(step="invert")[-1], PICTURES, store)) as picture:
+        return picture.size
 
 
 @pytest.mark.parametrize("text", ["offset_noise:0,0.1", "weighting:none,min-snr", "crops:1,2"])

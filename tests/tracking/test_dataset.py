@@ -1,5 +1,6 @@
 import json
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 from mlflow import MlflowClient
@@ -50,7 +51,7 @@ def test_runs_say_what_they_learned_from_without_the_folders_place(experiment, t
 def test_the_pictures_are_logged_as_pixels_alone(experiment, tmp_path):
     subject = load_subject(photos(tmp_path / "mei"), 32)
     with open_run("r", {}, {"pti.step": "x"}) as run:
-        log_pictures(run, subject)
+        log_pictures(run, [subject])
     path = fetch(get_run(run.id), PICTURES, tmp_path / "fetched")
     assert b"secret" in (tmp_path / "mei" / "a.jpg").read_bytes()
     assert b"secret" not in path.read_bytes()
@@ -63,7 +64,15 @@ def test_the_pictures_are_logged_as_pixels_alone(experiment, tmp_path):
 
 def test_large_pictures_are_made_small(experiment, tmp_path):
     subject = load_subject(photos(tmp_path / "mei"), 512)
-    assert sheet(subject).shape == (128, 256, 3)
+    assert sheet([subject]).shape == (128, 256, 3)
+
+
+def test_pictures_of_several_shapes_keep_them(tmp_path):
+    subject = load_subject(photos(tmp_path / "mei"), 32)
+    high, wide = subject.images[:1, :, :, 4:28], subject.images[1:, :, 8:24]
+    found = sheet([replace(subject, images=images) for images in (high, wide)])
+    assert found.shape == (16, 12 + 32, 3)
+    assert np.array_equal(found[:, 12:], (wide[0].permute(1, 2, 0) * 127.5 + 127.5).round().byte())
 
 
 def test_a_store_that_refuses_the_dataset_fails_no_run(store, caplog):
