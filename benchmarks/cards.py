@@ -1,4 +1,4 @@
-"""Most memory that trainings of public models take of a GPU, beside what is estimated.
+"""Most memory that trainings of public models take of a GPU, which nothing else should use.
 
 ``make bench ONLY=cards`` fills these rows where a GPU is at hand. The very steps that
 :mod:`pti_pipeline.needs` runs on the meta device run there, on random weights.
@@ -77,12 +77,12 @@ def rows() -> Iterator[Row]:
 
 
 def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.device) -> Row:
-    """Measure one stage on a device, with weights drawn anew."""
+    """Measure one stage on a device, with weights drawn anew; it has to fit the card."""
     told = estimated(draft(str(folder), "bf16", card.bits), settings, card.offload)
     most = taken(draft(str(folder), "bf16", card.bits, device, card.offload), settings)
-    name = f"GPU memory, {card.model} {stage} {card.options}: measured / estimated"
-    note = f"{most / GIB:.2f} of {card.memory} GiB"
-    return Row(name, most / told, 1.0, None, 0.0, 1, share=True, note=note)
+    name = f"GPU memory, {card.model} {stage} {card.options}: measured / {card.memory} GiB"
+    note = f"{most / GIB:.2f} GiB, estimated {told / GIB:.2f}"
+    return Row(name, most / (card.memory * GIB), 1.0, None, 0.0, 1, share=True, note=note)
 
 
 def estimated(drawn: Draft, settings: Settings, offload: bool) -> int:
@@ -102,7 +102,7 @@ def taken(real: Draft, settings: Settings) -> int:
 
     if device.type == "cpu":
         return CONTEXT + sum(astuple(weights_of(real))) + most_bytes(work, device)
-    torch.cuda.empty_cache()  # weights were drawn in float32
+    torch.cuda.empty_cache()  # of drawing the weights
     torch.cuda.reset_peak_memory_stats(device)
     work()
     free, total = torch.cuda.mem_get_info(device)

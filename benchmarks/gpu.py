@@ -1,7 +1,7 @@
 """Steps of packs at public models' true shapes, with random weights, on a GPU.
 
 ``make bench ONLY=gpu`` fills these rows of Stable Diffusion 1.5 where a GPU is at hand, and
-``ONLY=gpu-xl`` those of XL; ``PEERS=<folder>`` adds diffusers' script to the first. Untried on a
+``ONLY=gpu-xl`` those of XL; ``PEERS=<folder>`` adds diffusers' scripts to the first. Untried on a
 GPU so far: the tests run the same code on the CPU, at small shapes.
 """
 

@@ -1,4 +1,4 @@
-"""What a training step asks of the denoiser: the subject's pictures noised, and the answers."""
+"""What a training step asks of the denoiser: the subject's pictures noised, and their targets."""
 
 from __future__ import annotations
 

@@ -58,6 +58,7 @@ class Tuned:
     adapter : Adapter
         Their LoRAs, attached to the base.
     material : Material
+        The subject, encoded.
     states : Tensor, shape (n, P, L, H)
         Of every prompt, with each of the n distinct pivots.
     whose : Tensor, shape (K,), int64

@@ -106,17 +106,17 @@ def load(
     ModelError
         If there is no such model or its family is unknown.
     UsageError
-        If the device is not at hand, or bitsandbytes, which ``bits`` ask for.
+        If the device is not at hand, or bitsandbytes, if ``bits`` ask for it.
     """
     from pti_pipeline.families.recognise import recognise
 
-    if bits < 16:
-        few_bits.check_installed()
     source = str(WORLD) if base == "world" else base
     kinds = {kind: name for name, family in FAMILIES.items() for kind in family.files}
     found, absent = recognise(source, base, kinds)
     module = module_of(found, base)
     place, dtype = choose_device(device), PRECISIONS[precision]
+    if bits < 16:
+        few_bits.check(bits, place)
     try:
         if source.endswith(SUFFIX):
             pipeline = module.PIPELINE.from_single_file(source, dtype=dtype)

@@ -6,6 +6,8 @@ On another device its weights are random: for what depends on shapes alone, such
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -83,11 +85,12 @@ def draft(
         hint = "give a folder or a hub id of a model of these shapes"
         raise UsageError("E209", f"'{base}' has no configuration", hint)
     if bits < 16:
-        few_bits.check_installed()
+        few_bits.check(bits, device)
     source = str(WORLD) if base == "world" else base
     index = read_index(source, base)
     module = module_of(str(index["_class_name"]), base)
-    dtype, at = PRECISIONS[precision], torch.device("cpu") if offload else device
+    dtype, waits = PRECISIONS[precision], offload and device != META
+    at = torch.device("cpu") if waits else device
     try:
         taken = {name: _part(source, name, kind, dtype, at) for name, kind in index.items()}
         t5 = taken.pop(UNREAD, None)
@@ -103,6 +106,8 @@ def draft(
         vae: nn.Module = taken["vae"]
         model = module.MODEL(module.PIPELINE(**given), base, device, dtype, offload, bits)
         return Draft(model, vae, t5)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # whatever libraries make of a configuration
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"can't use the configuration of '{base}' ({reason})"
@@ -120,10 +125,21 @@ def _part(source: str, name: str, kind: Any, dtype: torch.dtype, device: torch.d
     place = {"subfolder": name, "local_files_only": os.path.isdir(source)}
     if issubclass(made, SchedulerMixin):
         return made.from_config(made.load_config(source, **place))
-    with device:
+    with device, _default(dtype):
         if library == "diffusers":
             model = made.from_config(made.load_config(source, **place))
         else:
             config, _ = made.config_class.get_config_dict(source, **place)
             model = made(made.config_class.from_dict(config))
     return model.to(dtype)
+
+
+@contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    """Make tensors of a type meanwhile: weights drawn in float32 would take twice the memory."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

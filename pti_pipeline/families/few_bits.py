@@ -21,13 +21,26 @@ from pti_pipeline.errors import UsageError
 
 BLOCK = 64
 """Weights that share a scale."""
+WRONG = 0.2
+"""Error that rounding to 16 levels between -1 and 1 can't make; the widest are 0.3 apart."""
 
 
-def check_installed() -> None:
-    """Raise ``UsageError`` without bitsandbytes."""
+def check(bits: int, device: torch.device) -> None:
+    """Raise ``UsageError`` unless bitsandbytes reads on a device what it wrote there."""
     if find_spec("bitsandbytes") is None:
         hint = "run pip install 'pti-pipeline[bitsandbytes]'"
         raise UsageError("E264", "a base in few bits needs bitsandbytes", hint)
+    if device.type == "meta":
+        return
+    weight = torch.linspace(-1, 1, 64 * 96, device=device).view(64, 96)
+    try:
+        error = decode(*encode(weight, bits), bits, (64, 96)) - weight
+        reason = "" if error.abs().max() < WRONG else "it reads other numbers than it wrote"
+    except Exception as failure:  # whatever a library makes of a device that it does not know
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+    if reason:
+        what = f"bitsandbytes can't be used on {device.type} ({reason})"
+        raise UsageError("E264", what, "install it for this device, or leave --base-bits at 16")
 
 
 class FewBits(nn.Linear):
@@ -75,7 +88,7 @@ class _Product(torch.autograd.Function):
 
 @cache
 def levels(bits: int, device: torch.device) -> Tensor:
-    """What codes of 4 or 8 bits stand for, ascending from -1 to 1; float32."""
+    """What codes of 4 or 8 bits stand for, from -1 to 1; float32."""
     import bitsandbytes.functional as bnb
 
     made: Tensor = bnb.get_4bit_type("nf4", "cpu") if bits == 4 else bnb.create_linear_map()
@@ -103,14 +116,18 @@ def encode(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def decode(codes: Tensor, scales: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
-    """Weights that :func:`encode` wrote, of the scales' type."""
+    """Weights that :func:`encode` wrote, of the scales' type.
+
+    They are read as one row: of several, which are no multiple of a block, bitsandbytes 0.50 reads
+    scales of other blocks on CPUs with AVX-512.
+    """
     import bitsandbytes.functional as bnb
 
     code = levels(bits, codes.device)
-    how = {"code": code, "blocksize": BLOCK, "quant_type": "nf4"}
-    state = bnb.QuantState(scales.float(), shape=shape, dtype=scales.dtype, **how)
+    how = {"code": code, "blocksize": BLOCK, "quant_type": "nf4", "dtype": scales.dtype}
+    state = bnb.QuantState(scales.float(), shape=(1, shape[0] * shape[1]), **how)
     read = bnb.dequantize_4bit if bits == 4 else bnb.dequantize_blockwise
-    return cast(Tensor, read(codes, state))
+    return cast(Tensor, read(codes, state)).view(shape)
 
 
 def shrink(denoiser: nn.Module, bits: int) -> None:

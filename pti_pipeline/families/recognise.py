@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES, infer_diffusers_model_type
 from safetensors import safe_open
 
+import pti_pipeline.families.hushed  # noqa: F401
 from pti_pipeline.errors import ModelError
 from pti_pipeline.headers import HUB_ID
 from pti_pipeline.weights import SUFFIX, refuse_pickle
-
-diffusers.utils.logging.disable_progress_bar()
-diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # errors that it logs are raised too
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
 
 INDEX = "model_index.json"
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")

@@ -16,6 +16,7 @@ from benchmarks import cards, demo, gpu, results, stand_in, toy
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline.families import load
+from pti_pipeline.families.drafts import draft
 from pti_pipeline.known_misses import KnownMiss
 
 ROOT = Path(__file__).parents[2]
@@ -172,12 +173,20 @@ def test_the_gpu_rows_run_at_small_shapes(tmp_path, monkeypatch, mode, options):
 
 @pytest.mark.parametrize("stage", cards.STAGES)
 def test_the_cards_rows_run_at_small_shapes(tmp_path, stage):
-    """On a CPU the tensors are counted: what is estimated but for what kernels differ in."""
+    """On a CPU the tensors are counted: what is estimated, but for what kernels differ in."""
     folder, card = toy.build(tiny(), tmp_path / "model"), cards.Card("tiny", 6)
-    settings = cards.STAGES[stage](batch_size=2, micro_batch=1)
+    settings = cards.STAGES[stage](batch_size=128)  # the step is the fullest moment
     row = cards.row(card, stage, settings, folder, torch.device("cpu"))
-    assert row.ratio == pytest.approx(1, abs=0.05) and row.share
-    assert row.name.startswith(f"GPU memory, tiny {stage} --precision=bf16 --micro-batch=1:")
+    assert (
+        row.name == f"GPU memory, tiny {stage} --precision=bf16 --micro-batch=1: measured / 6 GiB"
+    )
+    told = cards.estimated(draft(str(folder), "bf16"), settings, False)
+    assert row.note.endswith(f"estimated {told / cards.GIB:.2f}") and row.share
+    most = row.ratio * 6 * cards.GIB - cards.CONTEXT
+    assert most == pytest.approx(told - cards.CONTEXT, rel=0.1)
+    real = draft(str(folder), "bf16", device=torch.device("cpu"))
+    less = cards.taken(real, cards.STAGES[stage](batch_size=16)) - cards.CONTEXT
+    assert less < 0.6 * most
 
 
 def test_the_cards_are_rows_of_the_page():

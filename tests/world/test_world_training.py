@@ -1,6 +1,8 @@
 """The world's training: seeded, resumable, and able to learn."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -184,6 +186,19 @@ def test_training_is_followed_in_a_run_of_its_own(store, tmp_path, capsys):
     assert run.status == "FINISHED" and run.params["parts"] == "small"
     assert run.metrics["small/loss"] < 0.1 and run.metrics["small/samples_per_second"] > 0
     assert "small" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_libraries_are_quiet_where_parts_are_loaded():
+    """In a process that has opened no base model."""
+    code = (
+        "from transformers import CLIPTextModel\n"
+        "from pti_pipeline.families import WORLD\n"
+        "from pti_pipeline.steps.world_training.saved import load_part\n"
+        "load_part(CLIPTextModel, WORLD / 'text_encoder')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Loading" not in done.stderr + done.stdout
 
 
 def test_only_the_decoder_learns_in_the_decoders_training(corpus, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+import pti_pipeline.families.hushed  # noqa: F401
 from pti_pipeline.errors import ModelError
 from pti_pipeline.weights import read_weights, refuse_pickle, refuse_pickles
 
