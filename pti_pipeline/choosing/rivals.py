@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KEPT = 0.95
-"""Share of the other's editability that the better one has to keep."""
+"""Share of the other's editability, or reconstruction, that counts as no loss."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Rival:
 def prefer(usual: Rival, other: Rival) -> tuple[bool, str]:
     """Whether ``other`` is to be kept rather than ``usual``, and why, in half a sentence.
 
-    Both are at a limit of their own, up to which no leak was found. The other must reconstruct
-    better and keep :data:`KEPT` of the editability; a draw, or what is unknown, is for the usual
-    one.
+    Both are at a limit of their own, up to which no leak was found. Where both keep :data:`KEPT` of
+    each other's editability, the one that reconstructs better is kept. Where one does not, the more
+    editable one is kept; but ``other`` only if it keeps as much of the reconstruction. A draw, or
+    what is unknown, is for the usual one.
 
     Examples
     --------
@@ -53,6 +54,10 @@ def prefer(usual: Rival, other: Rival) -> tuple[bool, str]:
     if other.editability < KEPT * usual.editability:
         share = other.editability / usual.editability
         return False, f"{other.name} keeps only {share:.0%} of the editability"
+    if usual.editability < KEPT * other.editability:
+        share = usual.editability / other.editability
+        if other.reconstruction >= KEPT * usual.reconstruction:
+            return True, f"{usual.name} keeps only {share:.0%} of the editability"
     if not other.reconstruction > usual.reconstruction:
         return False, f"{other.name} reconstructs no better at its limit: {pair}"
     return True, f"{other.name} reconstructs better at its limit: {pair}"

@@ -28,7 +28,7 @@ def linear(inputs=100, outputs=70):
     return nn.Linear(inputs, outputs).requires_grad_(False)
 
 
-@pytest.mark.parametrize("shape", [(70, 100), (64, 96), (128, 32), (3, 48), (1, 1)])
+@pytest.mark.parametrize("shape", [(70, 100), (64, 96), (128, 32), (3, 48), (2, 1)])
 def test_weights_come_near(bits, shape):
     torch.manual_seed(0)
     weight = torch.randn(shape)
