@@ -82,7 +82,7 @@ def prepare_inversion(
     base = load(*astuple(where))
     base.check_token(token)
     row = base.initializer_row(initializer)
-    subject = _seen(images, base, experiments)
+    subject = _pictures(images, base, experiments)
     return Inversion(where, base, images, subject, token, initializer, row)
 
 
@@ -115,10 +115,10 @@ def prepare_finetuning(
     check_rank(base.denoiser, max(e.rank for e in experiments), endings)
     first = next(iter(inversions.values()))
     folder = images or Path(first.tags["pti.images"])
-    return Finetuning(where, base, inversions, folder, _seen(folder, base, experiments))
+    return Finetuning(where, base, inversions, folder, _pictures(folder, base, experiments))
 
 
-def _seen(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -> Subject:
+def _pictures(folder: Path, base: BaseModel, experiments: Sequence[TrainSettings]) -> Subject:
     """Load the pictures, with what the experiments want of them."""
     subject = load_subject(folder, base.resolution)
     for each in experiments:
