@@ -26,15 +26,17 @@ WRONG = 0.2
 
 
 def check(bits: int, device: torch.device) -> None:
-    """Raise ``UsageError`` unless bitsandbytes reads on a device what it wrote there."""
+    """Raise ``UsageError`` unless bitsandbytes reads on a device what it wrote on the CPU."""
     if find_spec("bitsandbytes") is None:
         hint = "run pip install 'pti-pipeline[bitsandbytes]'"
         raise UsageError("E264", "a base in few bits needs bitsandbytes", hint)
     if device.type == "meta":
         return
-    weight = torch.linspace(-1, 1, 64 * 96, device=device).view(64, 96)
+    weight = torch.linspace(-1, 1, 64 * 96).view(64, 96)
     try:
-        error = decode(*encode(weight, bits), bits, (64, 96)) - weight
+        codes, scales = encode(weight, bits)
+        read = decode(codes.to(device), scales.to(device), bits, (64, 96))
+        error = read.cpu() - weight
         reason = "" if error.abs().max() < WRONG else "it reads other numbers than it wrote"
     except Exception as failure:  # whatever a library makes of a device that it does not know
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
