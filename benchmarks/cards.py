@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -79,9 +79,10 @@ def rows() -> Iterator[Row]:
 def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.device) -> Row:
     """Measure one stage on a device, with weights drawn anew; it has to fit the card."""
     told = estimated(draft(str(folder), "bf16", card.bits), settings, card.offload)
-    most = taken(draft(str(folder), "bf16", card.bits, device, card.offload), settings)
+    real = draft(str(folder), "bf16", card.bits, device, card.offload)
+    most, how = taken(real, settings, card.memory * GIB)
     name = f"GPU memory, {card.model} {stage} {card.options}: measured / {card.memory} GiB"
-    note = f"{most / GIB:.2f} GiB, estimated {told / GIB:.2f}"
+    note = f"{most / GIB:.2f} GiB, estimated {told / GIB:.2f}{how}"
     return Row(name, most / (card.memory * GIB), 1.0, None, 0.0, 1, share=True, note=note)
 
 
@@ -92,8 +93,13 @@ def estimated(drawn: Draft, settings: Settings, offload: bool) -> int:
     return peak(Needs(weights_of(drawn), asides_of(drawn), step, reads, offload))
 
 
-def taken(real: Draft, settings: Settings) -> int:
-    """Most bytes that a training has of a GPU, with what the driver holds; on a CPU of tensors."""
+def taken(real: Draft, settings: Settings, memory: int) -> tuple[int, str]:
+    """Most bytes that a training has of a GPU, with what the driver holds; on a CPU of tensors.
+
+    On a GPU it is done twice: once as it likes, which loads the kernels, and once with no more than
+    ``memory``, the driver's part in it. What it has then is told, and how much of that the driver
+    and tensors have; if it runs out of memory, what it had when it was free.
+    """
     device = real.base.device
 
     def work() -> None:
@@ -101,10 +107,25 @@ def taken(real: Draft, settings: Settings) -> int:
         step_of(real.base, settings)
 
     if device.type == "cpu":
-        return CONTEXT + sum(astuple(weights_of(real))) + most_bytes(work, device)
-    torch.cuda.empty_cache()  # of drawing the weights
+        return CONTEXT + sum(astuple(weights_of(real))) + most_bytes(work, device), ""
+    free = on_gpu(work, device)
+    available, total = torch.cuda.mem_get_info(device)
+    driver = total - available - torch.cuda.memory_reserved(device)
+    told = f", the driver's {driver / GIB:.2f}, without a limit {(driver + free[0]) / GIB:.2f}"
+    torch.cuda.set_per_process_memory_fraction((memory - driver) / total, device)
+    try:
+        reserved, tensors = on_gpu(work, device)
+    except torch.OutOfMemoryError:
+        reserved, tensors = free
+        told += ", out of memory with one"
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    return driver + reserved, f"{told}, tensors' {tensors / GIB:.2f}"
+
+
+def on_gpu(work: Callable[[], None], device: torch.device) -> tuple[int, int]:
+    """Most bytes that the allocator has had, and that tensors had, while something ran."""
+    torch.cuda.empty_cache()  # of what was before
     torch.cuda.reset_peak_memory_stats(device)
     work()
-    free, total = torch.cuda.mem_get_info(device)
-    driver = total - free - torch.cuda.memory_reserved(device)
-    return driver + torch.cuda.max_memory_reserved(device)
+    return torch.cuda.max_memory_reserved(device), torch.cuda.max_memory_allocated(device)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ours, peers, toy
+from benchmarks.modes import MODES, Mode
 from benchmarks.timing import Row, clock, ratio
 from pti_pipeline.batches import prepare
 from pti_pipeline.data import load_subject
@@ -29,12 +30,6 @@ VOCABULARY = 49408
 """Tokens of CLIP's tokenizers."""
 PACKS = {"stable-diffusion-1.5": (1, 4, 8, 16), "stable-diffusion-xl": (1, 2, 4)}
 """Sizes of each model's packs."""
-MODES: Mapping[str, Mapping[str, Any] | None] = {
-    "eager": None,
-    "compiled": {},
-    "CUDA graphs": {"mode": "reduce-overhead"},
-}
-"""What ``torch.compile`` is given for the denoiser; None leaves it alone."""
 WARM = 5
 
 
@@ -68,7 +63,7 @@ def packs(
     device: str,
     runs: int,
     sizes: Sequence[int],
-    modes: Mapping[str, Mapping[str, Any] | None],
+    modes: Mapping[str, Mode],
     ceiling: float,
 ) -> Iterator[Row]:
     """Measure each stage, pack size and mode against single experiments run eagerly.
@@ -85,27 +80,43 @@ def packs(
     for stage in ours.STAGES:
         single: list[float] = []
         for size in sizes:
-            for mode, options in modes.items():
-                seconds, memory, flops = step(build, device, runs, stage, size, options)
-                single = single or seconds
-                value, spread = ratio([size * s for s in single], seconds)
-                middle = statistics.median(seconds)
-                note = f"{middle * 1e3:.1f} ms, {memory / 2**30:.1f} GiB, "
-                note += f"{flops / middle / ceiling:.0%} of the matrix ceiling"
+            for mode, step in timed(build, device, runs, stage, size, modes):
+                single = single or step.seconds
+                value, spread = ratio([size * s for s in single], step.seconds)
+                middle = statistics.median(step.seconds)
+                note = f"{middle * 1e3:.1f} ms, {step.memory / 2**30:.1f} GiB, "
+                note += f"{step.flops / middle / ceiling:.0%} of the matrix ceiling"
                 name = f"GPU, {model}: {size} single {stage} steps, eager / one pack of {size}"
                 yield Row(f"{name}, {mode}", value, None, None, spread, runs, note=note)
 
 
-def step(
+@dataclass(frozen=True)
+class Timed:
+    """A step.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Of each run.
+    memory : int
+        Most bytes allocated; 0 on the CPU.
+    flops : int
+    """
+
+    seconds: list[float]
+    memory: int
+    flops: int
+
+
+def timed(
     build: Callable[[], BaseModel],
     device: str,
     runs: int,
     stage: str,
     size: int,
-    options: Mapping[str, Any] | None,
-) -> tuple[list[float], int, int]:
-    """Seconds of each step, the most memory allocated in bytes, and a step's FLOP."""
-    torch.compiler.reset()  # graphs of the row before hold memory
+    modes: Mapping[str, Mode],
+) -> Iterator[tuple[str, Timed]]:
+    """Time one training's steps in each mode."""
     base = build()
     with TemporaryDirectory() as name:
         pictures = toy.paint(Path(name) / "pictures", base.resolution)
@@ -114,19 +125,18 @@ def step(
     next(steps)  # memory is looked at, in forward passes of other sizes
     with FlopCounterMode(display=False) as counter:
         next(steps)
-    if options is not None:
-        base.denoiser.compile(**options)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for turn in range(WARM + runs):
-        torch.compiler.cudagraph_mark_step_begin()
-        start = clock(device)
-        next(steps)
-        if turn >= WARM:
-            seconds.append(clock(device) - start)
-    memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
-    return seconds, memory, counter.get_total_flops()
+    for mode, ready in modes.items():
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        with ready(base.denoiser):
+            for turn in range(WARM + runs):
+                start = clock(device)
+                next(steps)
+                if turn >= WARM:
+                    seconds.append(clock(device) - start)
+        memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+        yield mode, Timed(seconds, memory, counter.get_total_flops())
 
 
 def ceiling(device: str, side: int) -> float:

@@ -90,9 +90,10 @@ def draft(
     index = read_index(source, base)
     module = module_of(str(index["_class_name"]), base)
     dtype, waits = PRECISIONS[precision], offload and device != META
-    at = torch.device("cpu") if waits else device
     try:
-        taken = {name: _part(source, name, kind, dtype, at) for name, kind in index.items()}
+        taken = {name: _part(source, name, kind, dtype, device) for name, kind in index.items()}
+        if waits:  # each is drawn where that is quick
+            taken = {n: p.to("cpu") if isinstance(p, nn.Module) else p for n, p in taken.items()}
         t5 = taken.pop(UNREAD, None)
         tokenizer = tokenizer or CLIPTokenizer(
             vocab=ENDS,

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import cards, demo, gpu, results, stand_in, toy
+from benchmarks import cards, demo, gpu, modes, ours, results, stand_in, toy
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
+from pti_pipeline.batches import prepare
+from pti_pipeline.data import load_subject
 from pti_pipeline.families import load
 from pti_pipeline.families.drafts import draft
 from pti_pipeline.known_misses import KnownMiss
@@ -153,22 +156,48 @@ def test_the_toy_is_stable_diffusion_in_small(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "options"),
+    "mode",
     [
-        ("eager", None),
-        pytest.param("compiled", {"backend": "eager"}, marks=pytest.mark.slow),
+        nullcontext,
+        partial(modes.replayed, make=lambda call, sample: call),
+        pytest.param(partial(modes.compiled, backend="eager"), marks=pytest.mark.slow),
     ],
+    ids=("eager", "replayed", "compiled"),
 )
-def test_the_gpu_rows_run_at_small_shapes(tmp_path, monkeypatch, mode, options):
+def test_the_gpu_rows_run_at_small_shapes(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(gpu, "WARM", 0)
     build = partial(gpu.random_base, toy.build(tiny(), tmp_path / "model"), "cpu", 1024)
-    modes, most = {mode: options}, gpu.ceiling("cpu", 64)
-    invert, tune = gpu.packs("tiny", build, "cpu", 1, (2,), modes, most)
-    assert invert.name == f"GPU, tiny: 2 single invert steps, eager / one pack of 2, {mode}"
+    invert, tune = gpu.packs("tiny", build, "cpu", 1, (2,), {"mode": mode}, gpu.ceiling("cpu", 64))
+    assert invert.name == "GPU, tiny: 2 single invert steps, eager / one pack of 2, mode"
     assert invert.goal is None
     for row in (invert, tune):
         assert row.ratio > 0
         assert row.note.endswith("of the matrix ceiling")
+
+
+@pytest.mark.parametrize("stage", ours.STAGES)
+def test_a_replayed_denoiser_learns_the_same(tmp_path, stage):
+    """All that a step is told and trains goes through the call that is captured."""
+    folder, calls = toy.build(tiny(), tmp_path / "model"), []
+    pictures = toy.paint(tmp_path / "pictures", 256)
+
+    def make(call, sample):
+        calls.append([tensor.requires_grad for tensor in (*sample, *call.parameters())])
+        return call
+
+    def losses(mode):
+        torch.manual_seed(0)
+        base = gpu.random_base(folder, "cpu", 1024)
+        material = prepare(base, load_subject(pictures, base.resolution), [ours.TOKEN])
+        steps = ours.STAGES[stage](base, material, [1e-2] * 2, 1)
+        next(steps)
+        with mode(base.denoiser):
+            return [next(steps).metrics["train/loss"] for _ in range(3)]
+
+    plain, replayed = losses(nullcontext), losses(partial(modes.replayed, make=make))
+    assert torch.equal(torch.stack(plain), torch.stack(replayed))
+    (wanted,) = calls
+    assert sum(wanted) == (1 if stage == "invert" else len(wanted) - 3)
 
 
 @pytest.mark.parametrize("stage", cards.STAGES)
@@ -185,7 +214,8 @@ def test_the_cards_rows_run_at_small_shapes(tmp_path, stage):
     most = row.ratio * 6 * cards.GIB - cards.CONTEXT
     assert most == pytest.approx(told - cards.CONTEXT, rel=0.1)
     real = draft(str(folder), "bf16", device=torch.device("cpu"))
-    less = cards.taken(real, cards.STAGES[stage](batch_size=16)) - cards.CONTEXT
+    settings = cards.STAGES[stage](batch_size=16)
+    less = cards.taken(real, settings, 6 * cards.GIB)[0] - cards.CONTEXT
     assert less < 0.6 * most
 
 
