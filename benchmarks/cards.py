@@ -73,7 +73,7 @@ def rows() -> Iterator[Row]:
     for card in CARDS:
         for stage, kind in STAGES.items():
             settings = kind(micro_batch=card.micro_batch, checkpointing=card.checkpointing)
-            yield row(card, stage, settings, SHAPES / card.model, torch.device("cuda"))
+            yield row(card, stage, settings, SHAPES / card.model, torch.device("cuda", 0))
 
 
 def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.device) -> Row:
