@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+import pti_pipeline.environment
 import pti_pipeline.quiet  # noqa: F401
 from pti_pipeline import __version__
 from pti_pipeline.cli.adapting import adaptation_settings, adapting
@@ -41,12 +42,6 @@ from pti_pipeline.cli.watching import watching
 from pti_pipeline.cli.world import world
 from pti_pipeline.settings import STEPS, FinetuneSettings
 from pti_pipeline.values import parse_learning_rates, parse_seeds
-
-# OpenMP's threads spin while they wait; on a busy machine that costs several times the work itself.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# It would let torch run what a pickle says, also in the processes that are started from here.
-os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-
 
 SEEDS = "0,1,2"
 """Of a study, by default: how much a choice varies over seeds is part of the answer."""

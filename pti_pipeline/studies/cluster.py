@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+import pti_pipeline.environment
 import pti_pipeline.quiet  # noqa: F401
 from pti_pipeline.errors import PtiError, UsageError
 from pti_pipeline.studies.local import ATTEMPTS, PackFailed

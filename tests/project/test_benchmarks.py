@@ -220,9 +220,18 @@ def test_the_cards_rows_run_at_small_shapes(tmp_path, stage):
 
 
 def test_the_cards_are_rows_of_the_page():
-    page = (ROOT / "docs/reference/memory.md").read_text("utf-8")
+    """With what was measured."""
+    page = (ROOT / "docs/reference/memory.md").read_text("utf-8").splitlines()
+    notes = {row.name: row.note for row in results.read() if row.group == "cards"}
     for card in cards.CARDS:
-        assert f"| `{card.model}` | {card.memory} | `{card.options}` |" in page
+        (line,) = (
+            li
+            for li in page
+            if li.startswith(f"| `{card.model}` | {card.memory} | `{card.options}` |")
+        )
+        names = [f"GPU memory, {card.model} {stage} {card.options}" for stage in cards.STAGES]
+        told = [notes[f"{name}: measured / {card.memory} GiB"].split()[0] for name in names]
+        assert line.endswith(f"| {', '.join(told)} |")
 
 
 def test_the_demo_runs_from_an_earlier_tree_and_from_this_one(monkeypatch):
