@@ -20,6 +20,7 @@ from benchmarks import gpu as gpu_rows
 from benchmarks import packs as packs_rows
 from benchmarks import peers as peers_rows
 from benchmarks import results
+from benchmarks.figure import PLACE, packs_figure
 from benchmarks.timing import Row
 
 
@@ -46,20 +47,23 @@ def main(runs: int, peers: Path | None, since: str | None, only: str | None) -> 
         groups["demo"] = lambda: demo_rows.rows(since, max(1, runs // 20))
     if torch.cuda.is_available():
         groups["gpu"] = lambda: chain(
-            gpu_rows.rows("stable-diffusion-1.5", runs),
+            gpu_rows.rows(gpu_rows.GROUPS["gpu"], runs),
             gpu_rows.diffusers_rows(peers, runs) if peers else (),
         )
-        groups["gpu-xl"] = lambda: gpu_rows.rows("stable-diffusion-xl", runs)
+        groups["gpu-xl"] = lambda: gpu_rows.rows(gpu_rows.GROUPS["gpu-xl"], runs)
         groups["cards"] = cards_rows.rows
     if only and only not in groups:
         raise click.UsageError(f"can't measure {only} here: {results.GROUPS[only][1]}")
     known = results.read_known()
-    for group in [only] if only else groups:
+    measured = [only] if only else [*groups]
+    for group in measured:
         for row in groups[group]():
             click.echo(results.line(row, known))
             others = [r for r in results.read() if r.name != row.name]
             results.write([*others, results.stamp(row, group)])
     kept = results.read()
+    if gpu_rows.GROUPS.keys() & measured and (drawn := packs_figure(kept)):
+        drawn.savefig(PLACE)
     click.echo("\n" + results.table(kept, known))
     sys.exit(any(results.verdict(r, known) == "MISSED" for r in kept))
 

@@ -30,6 +30,8 @@ VOCABULARY = 49408
 """Tokens of CLIP's tokenizers."""
 PACKS = {"stable-diffusion-1.5": (1, 4, 8, 16), "stable-diffusion-xl": (1, 2, 4)}
 """Sizes of each model's packs."""
+GROUPS = {"gpu": "stable-diffusion-1.5", "gpu-xl": "stable-diffusion-xl"}
+"""Of rows: the model of each."""
 WARM = 5
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks import __main__ as command
 from benchmarks import cards, demo, gpu, modes, ours, results, stand_in, toy
+from benchmarks.figure import packs_figure
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline.batches import prepare
@@ -198,6 +199,16 @@ def test_a_replayed_denoiser_learns_the_same(tmp_path, stage):
     assert torch.equal(torch.stack(plain), torch.stack(replayed))
     (wanted,) = calls
     assert sum(wanted) == (1 if stage == "invert" else len(wanted) - 3)
+
+
+def test_the_figure_has_every_pack_of_both_models():
+    kept = results.read()
+    drawn = packs_figure(kept)
+    told = {row.ratio for row in kept if row.group in gpu.GROUPS and "compiled" not in row.name}
+    shown = [bars.lines[0].get_ydata() for axes in drawn.axes for bars in axes.containers]
+    assert len(shown) == 8
+    assert {float(value) for values in shown for value in values} == told
+    assert packs_figure([row for row in kept if row.group != "gpu-xl"]) is None
 
 
 @pytest.mark.parametrize("stage", cards.STAGES)
