@@ -1,11 +1,13 @@
 """Most memory that trainings of public models take of a GPU, which nothing else should use.
 
-``make bench ONLY=cards`` fills these rows where a GPU is at hand. The very steps that
+``make bench ONLY=cards`` fills these rows where a GPU is at hand; with
+``PYTORCH_ALLOC_CONF=expandable_segments:False`` those of plain segments. The very steps that
 :mod:`pti_pipeline.needs` runs on the meta device run there, on random weights.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import torch
 
 from benchmarks.gpu import SHAPES
 from benchmarks.timing import Row
-from pti_pipeline.budget import CONTEXT, GIB, Needs, peak
+from pti_pipeline.budget import CONTEXT, GIB
+from pti_pipeline.environment import ALLOCATORS, SEGMENTS
 from pti_pipeline.families.drafts import Draft, draft
 from pti_pipeline.live import most_bytes
 from pti_pipeline.needs import Settings, asides_of, step_of, weights_of
@@ -78,19 +81,17 @@ def rows() -> Iterator[Row]:
 
 def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.device) -> Row:
     """Measure one stage on a device, with weights drawn anew; it has to fit the card."""
-    told = estimated(draft(str(folder), "bf16", card.bits), settings, card.offload)
     real = draft(str(folder), "bf16", card.bits, device, card.offload)
     most, how = taken(real, settings, card.memory * GIB)
-    name = f"GPU memory, {card.model} {stage} {card.options}: measured / {card.memory} GiB"
-    note = f"{most / GIB:.2f} GiB, estimated {told / GIB:.2f}{how}"
+    name = name_of(card, stage, SEGMENTS not in os.environ.get(ALLOCATORS[0], ""))
+    note = f"{most / GIB:.2f} GiB{how}"
     return Row(name, most / (card.memory * GIB), 1.0, None, 0.0, 1, share=True, note=note)
 
 
-def estimated(drawn: Draft, settings: Settings, offload: bool) -> int:
-    """Bytes that ``pti memory`` tells."""
-    reads = isinstance(settings, InvertSettings)
-    step = step_of(drawn.base, settings)
-    return peak(Needs(weights_of(drawn), asides_of(drawn), step, reads, offload))
+def name_of(card: Card, stage: str, plain: bool) -> str:
+    """Name of a row; ``plain`` without the allocator's expandable segments."""
+    said = ", plain segments" if plain else ""
+    return f"GPU memory, {card.model} {stage} {card.options}{said}: measured / {card.memory} GiB"
 
 
 def taken(real: Draft, settings: Settings, memory: int) -> tuple[int, str]:
@@ -98,7 +99,8 @@ def taken(real: Draft, settings: Settings, memory: int) -> tuple[int, str]:
 
     On a GPU it is done twice: once as it likes, which loads the kernels, and once with no more than
     ``memory``, the driver's part in it. What it has then is told, and how much of that the driver
-    and tensors have; if it runs out of memory, what it had when it was free.
+    and tensors have. If it runs out of memory, it is what it had when it was free, and more than
+    ``memory``.
     """
     device = real.base.device
 
@@ -116,7 +118,7 @@ def taken(real: Draft, settings: Settings, memory: int) -> tuple[int, str]:
     try:
         reserved, tensors = on_gpu(work, device)
     except torch.OutOfMemoryError:
-        reserved, tensors = free
+        reserved, tensors = max(free[0], memory - driver + 1), free[1]
         told += ", out of memory with one"
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)

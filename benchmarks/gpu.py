@@ -1,12 +1,13 @@
 """Steps of packs at public models' true shapes, with random weights, on a GPU.
 
 ``make bench ONLY=gpu`` fills these rows of Stable Diffusion 1.5 where a GPU is at hand, and
-``ONLY=gpu-xl`` those of XL; ``PEERS=<folder>`` adds diffusers' scripts to the first. Untried on a
-GPU so far: the tests run the same code on the CPU, at small shapes.
+``ONLY=gpu-xl`` those of XL; ``PEERS=<folder>`` adds diffusers' scripts to the first. The tests run
+the same code on the CPU, at small shapes.
 """
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def packs(
         Its name in the rows.
     build : callable
         Makes it anew.
+    modes : mapping of str to callable
+        Ways to run its denoiser, see :mod:`benchmarks.modes`.
     ceiling : float
         Matrix FLOP/s that the device reaches; utilisation is held against it.
     """
@@ -87,14 +90,14 @@ def packs(
                 value, spread = ratio([size * s for s in single], step.seconds)
                 middle = statistics.median(step.seconds)
                 note = f"{middle * 1e3:.1f} ms, {step.memory / 2**30:.1f} GiB, "
-                note += f"{step.flops / middle / ceiling:.0%} of the matrix ceiling"
+                note += f"{step.flops / middle / ceiling:.0%} of {ceiling / 1e12:.0f} TFLOP/s"
                 name = f"GPU, {model}: {size} single {stage} steps, eager / one pack of {size}"
                 yield Row(f"{name}, {mode}", value, None, None, spread, runs, note=note)
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A step.
+    """What steps took.
 
     Attributes
     ----------
@@ -103,6 +106,7 @@ class Timed:
     memory : int
         Most bytes allocated; 0 on the CPU.
     flops : int
+        Of a step.
     """
 
     seconds: list[float]
@@ -119,6 +123,7 @@ def timed(
     modes: Mapping[str, Mode],
 ) -> Iterator[tuple[str, Timed]]:
     """Time one training's steps in each mode."""
+    gc.collect()  # what was timed before refers to itself
     base = build()
     with TemporaryDirectory() as name:
         pictures = toy.paint(Path(name) / "pictures", base.resolution)

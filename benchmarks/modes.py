@@ -13,6 +13,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from pti_pipeline.low_rank import PackedLoRA
 
 Mode = Callable[[Any], AbstractContextManager[None]]
+"""Makes a denoiser run in one way for a while."""
 Make = Callable[[nn.Module, tuple[Tensor, ...]], Callable[..., Any]]
 """What :func:`torch.cuda.make_graphed_callables` does."""
 
@@ -28,8 +29,8 @@ def compiled(model: Any, **options: Any) -> Iterator[None]:
         Of ``torch.compile``.
     """
     torch.compiler.reset()
-    model.compile_repeated_blocks(dynamic=False, **options)
     try:
+        model.compile_repeated_blocks(dynamic=False, **options)
         yield
     finally:
         for module in model.modules():
@@ -49,6 +50,7 @@ def replayed(model: nn.Module, make: Make | None = None) -> Iterator[None]:
         Takes the place of :func:`torch.cuda.make_graphed_callables`.
     """
     plain, graphs = model.forward, list[Callable[..., Any]]()
+    own = "forward" in vars(model)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         flat, spec = tree_flatten((args, kwargs))
@@ -62,7 +64,11 @@ def replayed(model: nn.Module, make: Make | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        del model.forward
+        graphs.clear()
+        if own:
+            model.forward = plain
+        else:
+            del model.forward
 
 
 class Call(nn.Module):
@@ -113,3 +119,4 @@ MODES: Mapping[str, Mode] = {
     "CUDA graphs": replayed,
     "compiled": compiled,
 }
+"""By their names in the rows."""

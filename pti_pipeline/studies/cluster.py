@@ -7,8 +7,8 @@ import socket
 import sys
 from collections.abc import Sequence
 
-import pti_pipeline.environment
 import pti_pipeline.quiet  # noqa: F401
+from pti_pipeline.environment import ALLOCATORS
 from pti_pipeline.errors import PtiError, UsageError
 from pti_pipeline.studies.local import ATTEMPTS, PackFailed
 from pti_pipeline.studies.packs import Pack, train
@@ -41,7 +41,7 @@ def run_ray(packs: Sequence[Pack], address: str = "") -> None:
         ) from None
     if address:
         _check_answer(address)
-    place = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
+    place = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_") or k in ALLOCATORS}
     ray.init(
         address=address or None,
         runtime_env={"env_vars": {**place, "OMP_NUM_THREADS": "1"}},

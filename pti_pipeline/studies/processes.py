@@ -14,6 +14,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 IMPORTED = (
+    "pti_pipeline.environment",
     "pti_pipeline.quiet",
     "mlflow.store.tracking.sqlalchemy_store",
     "pti_pipeline.families.recognise",

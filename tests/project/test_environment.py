@@ -1,15 +1,25 @@
 """What commands are run with."""
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
+from pti_pipeline.studies.processes import IMPORTED
+
 NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="torch has expandable segments on Linux")
+def test_the_server_of_steps_imports_it_first():
+    assert IMPORTED[0] == "pti_pipeline.environment"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64" or "microsoft" in platform.release(),
+    reason="not all drivers have expandable segments",
+)
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -27,3 +37,21 @@ def test_a_users_own_environment_holds(given, expected):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "release"),
+    [
+        ("win32", "AMD64", "11"),
+        ("linux", "aarch64", "5.15.148-tegra"),
+        ("linux", "x86_64", "5.15.167.4-microsoft-standard-WSL2"),
+    ],
+)
+def test_an_allocator_is_left_alone_where_drivers_are_behind(system, machine, release):
+    code = f"import os, platform, sys; sys.platform = {system!r}; "
+    code += f"platform.machine = lambda: {machine!r}; platform.release = lambda: {release!r}; "
+    code += "import pti_pipeline.environment; print(os.environ.get('PYTORCH_ALLOC_CONF'))"
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
