@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.gpu import PACKS
+from benchmarks.gpu_table import measured
 from benchmarks.results import Result
 from pti_pipeline.palette import COLORS, INK, MARKERS, PALE, RULE
 
 PLACE = Path(__file__).parents[1] / "docs/images/packs-gpu.png"
-ROW = re.compile(r"GPU, (\S+): (\d+) single (\w+) steps, eager / one pack of \d+, (.*)")
 STAGES = ("finetune", "invert")
 LINES = {"eager": "--", "CUDA graphs": "-"}
 """How each mode is drawn; compiled packs were not measured at each size."""
@@ -23,7 +22,7 @@ FREE = "a pack in the time of one step"
 
 def packs_figure(results: Sequence[Result]) -> Figure | None:
     """Draw how many times as fast packs are as single eager steps; None if a model has no row."""
-    found = {match.groups(): row for row in results if (match := ROW.match(row.name))}
+    found = measured(results)
     if {model for model, *_ in found} != set(PACKS):
         return None
     figure = Figure(figsize=(8.4, 3.6), dpi=150, layout="constrained")
@@ -31,8 +30,8 @@ def packs_figure(results: Sequence[Result]) -> Figure | None:
         axes.plot(PACKS[model], PACKS[model], ":", color=PALE, linewidth=1, label=FREE)
         for i, stage in enumerate(STAGES):
             for mode, style in LINES.items():
-                sizes = [k for k in PACKS[model] if (model, str(k), stage, mode) in found]
-                rows = [found[model, str(k), stage, mode] for k in sizes]
+                sizes = [k for k in PACKS[model] if (model, stage, k, mode) in found]
+                rows = [found[model, stage, k, mode] for k in sizes]
                 axes.errorbar(
                     sizes,
                     [row.ratio for row in rows],

@@ -34,6 +34,8 @@ GROUPS = {
     "cards": ("memory of public models' trainings, no GPU at hand", "make bench ONLY=cards"),
 }
 """What each group of rows is, and the command that measures it."""
+ON_CPU = ("packs", "peers", "demo")
+"""Those that need no GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +108,11 @@ def line(row: Row, known: Known) -> str:
     return f"{text} ({row.note})" if row.note else text
 
 
-def table(results: Sequence[Result], known: Known) -> str:
-    """Lay results out as Markdown; groups without any say how to measure them."""
+def table(results: Sequence[Result], known: Known, groups: Iterable[str] = GROUPS) -> str:
+    """Lay groups of results out as Markdown; those without any say how to measure them."""
     lines = ["| what | measured | gate | aim | | of |", "|---|---|---|---|---|---|"]
-    for group, (what, command) in GROUPS.items():
+    for group in groups:
+        what, command = GROUPS[group]
         rows = [r for r in results if r.group == group]
         lines += [
             f"| {r.name} | {_number(r, r.ratio)} | {_number(r, r.goal)} | {_number(r, r.aim)} "

@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import cards, demo, gpu, modes, ours, results, stand_in, toy
 from benchmarks.figure import packs_figure
+from benchmarks.gpu_table import gpu_table
 from benchmarks.peer_process import Script, running
 from benchmarks.timing import Row, interleaved, ratio
 from pti_pipeline.batches import prepare
@@ -61,7 +62,17 @@ def tiny():
 
 def test_the_docs_show_the_measured_table():
     page = (ROOT / "docs/explanation/sweeps.md").read_text("utf-8")
-    assert results.table(results.read(), results.read_known()) in page
+    assert results.table(results.read(), results.read_known(), results.ON_CPU) in page
+    assert gpu_table(results.read()) in page
+
+
+def test_a_table_of_packs_has_each_row():
+    kept = results.read()
+    table = gpu_table(kept)
+    rows = [row for row in kept if row.group in gpu.GROUPS]
+    assert table.count("**") == 2 * len(rows)
+    assert "| stable-diffusion-xl, finetune | 4 | **3.97**; 594.5 ms, 28.4 GiB, 13 % |" in table
+    assert "GPU, " in results.table(kept, {}) and "GPU, " not in results.table(kept, {}, ["packs"])
 
 
 def test_cases_run_in_turns():
@@ -284,12 +295,11 @@ def test_the_cards_are_rows_of_the_page():
     notes = {row.name: row.note for row in results.read() if row.group == "cards"}
     for card in cards.CARDS:
         start = f"| `{card.model}` | {card.memory} | `{card.options}` |"
-        (line,) = (text for text in page if text.startswith(start))
-        each = {}
+        each = []
         for plain in (True, False):
             told = [notes.get(cards.name_of(card, stage, plain)) for stage in cards.STAGES]
-            each[plain] = ", ".join(t.split()[0] for t in told if t) or "-"
-        assert line.endswith(f"| {each[True]} | {each[False]} |")
+            each.append(", ".join(note.split()[0] for note in told if note) or "-")
+        assert f"{start} {each[0]} | {each[1]} |" in page
 
 
 def test_the_demo_runs_from_an_earlier_tree_and_from_this_one(monkeypatch):
