@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
+import pti_pipeline.environment  # noqa: F401
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-import pti_pipeline.environment  # noqa: F401
 from benchmarks import cards as cards_rows
 from benchmarks import demo as demo_rows
 from benchmarks import gpu as gpu_rows

@@ -83,9 +83,18 @@ def row(card: Card, stage: str, settings: Settings, folder: Path, device: torch.
     """Measure one stage on a device, with weights drawn anew; it has to fit the card."""
     real = draft(str(folder), "bf16", card.bits, device, card.offload)
     most, how = taken(real, settings, card.memory * GIB)
-    name = name_of(card, stage, SEGMENTS not in os.environ.get(ALLOCATORS[0], ""))
+    plain = not any(SEGMENTS in os.environ.get(name, "") for name in ALLOCATORS)
     note = f"{most / GIB:.2f} GiB{how}"
-    return Row(name, most / (card.memory * GIB), 1.0, None, 0.0, 1, share=True, note=note)
+    return Row(
+        name_of(card, stage, plain),
+        most / (card.memory * GIB),
+        1.0,
+        None,
+        0.0,
+        1,
+        share=True,
+        note=note,
+    )
 
 
 def name_of(card: Card, stage: str, plain: bool) -> str:

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.gpu import PACKS
 from benchmarks.gpu_table import measured
+from benchmarks.ours import STAGES
 from benchmarks.results import Result
-from pti_pipeline.palette import COLORS, INK, MARKERS, PALE, RULE
+from pti_pipeline.palette import COLORS, INK, MARKERS, PALE
+from pti_pipeline.studies.claims.drawing import plain
 
 PLACE = Path(__file__).parents[1] / "docs/images/packs-gpu.png"
-STAGES = ("finetune", "invert")
 LINES = {"eager": "--", "CUDA graphs": "-"}
 """How each mode is drawn; compiled packs were not measured at each size."""
 FREE = "a pack in the time of one step"
@@ -57,7 +58,4 @@ def _dress(axes: Axes, model: str) -> None:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xticks(PACKS[model])
     axes.set_xlabel("experiments in a pack, K", fontsize=9, color=INK)
-    axes.set_title(model, fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=7)
-    axes.grid(color=RULE, linewidth=0.5)
+    plain(axes, model)

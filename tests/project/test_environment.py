@@ -17,7 +17,9 @@ def test_the_server_of_steps_imports_it_first():
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64" or "microsoft" in platform.release(),
+    sys.platform != "linux"
+    or platform.machine() != "x86_64"
+    or "microsoft" in platform.release().lower(),
     reason="not all drivers have expandable segments",
 )
 @pytest.mark.parametrize(
