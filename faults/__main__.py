@@ -36,12 +36,15 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
         results.write(one, form, numbers, time.monotonic() - clock, work)
         return
     missed: list[str] = []
+    told = ""
     with ThreadPoolExecutor(cores()) as side_by_side:
         asked = {part: side_by_side.submit(measured, part, form) for part in parts or _parts(long)}
         for part, known in asked.items():
-            missed += show(part, known.result(), long)
-    for line in missed:  # once more, where one looks first
-        click.echo(f"missed: {line}", err=True)
+            if lines := show(part, known.result(), long):
+                missed += lines
+                told += known.result().get("told", "")
+    if missed:  # at the end, where one looks first
+        click.echo("\n".join([told, *(f"missed: {line}" for line in missed)]), err=True)
     sys.exit(bool(missed))
 
 
@@ -74,8 +77,6 @@ def show(part: str, known: dict[str, Any], long: bool) -> list[str]:
         click.echo(f"  {name:<20} {numbers[name]:>10g}   {goal.shown(long)}{verdict}")
         if not met:
             missed.append(f"{part} {name} {numbers[name]:g}, goal {goal.shown(long)}")
-    if missed:
-        click.echo(known.get("told", ""), err=True)
     return missed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -42,15 +43,20 @@ NEVER = Strike()
 def run(command: Callable[[], object], place: Path, strike: Strike = NEVER) -> tuple[int, int]:
     """Run a command in a folder with a store, as a process group of its own.
 
+    What was killed is down when this returns, its workers too: one that waits for the disk dies
+    late, and has its locks until then.
+
     Returns
     -------
     int, int
         Exit code, below 0 if it was killed; and how often it wrote.
     """
-    counter = mmap(-1, 8)
+    counter, (living, held) = mmap(-1, 8), os.pipe()
     child = os.fork()
     if not child:
+        os.close(living)
         _be(command, place, counter, strike.write)
+    os.close(held)  # now it is open in the child and its forks alone
     os.setpgid(child, child)  # it does so itself, but may not be there yet when it is killed
     deadline = time.monotonic() + (strike.seconds or PATIENCE)
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
@@ -61,6 +67,9 @@ def run(command: Callable[[], object], place: Path, strike: Strike = NEVER) -> t
         time.sleep(0.005)
     hung = not strike.seconds and time.monotonic() > deadline
     code = HUNG if hung else os.waitstatus_to_exitcode(ended[1])
+    if code < 0:
+        select.select([living], [], [], PATIENCE)  # it can be read once nobody has the other end
+    os.close(living)
     return code, int.from_bytes(counter[:8], "little")
 
 

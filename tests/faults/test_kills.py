@@ -1,5 +1,6 @@
 """A training killed at random moments; ``python -m faults --part=kills`` kills all kinds."""
 
+import os
 import shutil
 import signal
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from filelock import FileLock
 
 from faults import killing
 from faults.jobs import Job, train_world
@@ -114,3 +116,20 @@ def test_processes_end_by_themselves_or_by_a_kill_or_hang(tmp_path, monkeypatch)
     assert run(lambda: time.sleep(9), tmp_path, Strike(seconds=1e-9))[0] == -signal.SIGKILL
     monkeypatch.setattr(killing, "PATIENCE", 0.2)
     assert run(lambda: time.sleep(9), tmp_path)[0] == HUNG
+
+
+def test_what_is_killed_is_down_with_its_workers(tmp_path):
+    def holds():
+        if not os.fork():
+            os.setpgid(0, 0)  # as if the disk held it when the others are killed
+            with FileLock("lock"):
+                Path("held").mkdir()
+                time.sleep(0.5)
+            os._exit(0)
+        while not Path("held").exists():
+            time.sleep(0.01)
+        os.killpg(0, signal.SIGKILL)
+
+    assert run(holds, tmp_path)[0] == -signal.SIGKILL
+    with FileLock(tmp_path / "lock", timeout=0):
+        pass
