@@ -41,10 +41,9 @@ def run_ray(packs: Sequence[Pack], address: str = "") -> None:
         ) from None
     if address:
         _check_answer(address)
-    place = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_") or k in ALLOCATORS}
     ray.init(
         address=address or None,
-        runtime_env={"env_vars": {**place, "OMP_NUM_THREADS": "1"}},
+        runtime_env={"env_vars": environment()},
         log_to_driver=True,
         include_dashboard=None if address else False,
     )
@@ -59,6 +58,15 @@ def run_ray(packs: Sequence[Pack], address: str = "") -> None:
         if code:
             print(text, file=sys.stderr)
             raise PackFailed(pack, code)
+
+
+def environment() -> dict[str, str]:
+    """What workers are given of this process's own: where runs are kept, and how torch allocates.
+
+    Each has one thread, since its pack shares the machine with others.
+    """
+    own = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_") or k in ALLOCATORS}
+    return {**own, "OMP_NUM_THREADS": "1"}
 
 
 def _attempt(text: str) -> tuple[int, str]:

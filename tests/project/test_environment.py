@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pti_pipeline.studies.cluster import environment
 from pti_pipeline.studies.processes import IMPORTED
 
 NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")
@@ -14,6 +15,21 @@ NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")
 
 def test_the_server_of_steps_imports_it_first():
     assert IMPORTED[0] == "pti_pipeline.environment"
+
+
+def test_workers_of_a_cluster_have_the_users_allocator_and_store(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "a:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    given = environment()
+    told = (*NAMES, "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "PATH")
+    assert {name: given[name] for name in told if name in given} == {
+        "PYTORCH_CUDA_ALLOC_CONF": "a:1",
+        "MLFLOW_TRACKING_URI": "http://somewhere",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 @pytest.mark.skipif(
