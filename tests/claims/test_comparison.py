@@ -2,14 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pti_pipeline import inference
 from pti_pipeline.cli import main
 from pti_pipeline.settings import FinetuneSettings
-from pti_pipeline.studies.claims.arms import ARMS, FINALISTS, ROWS, arm_settings
+from pti_pipeline.studies.claims.arms import ARMS, CONTROLS, FINALISTS, ROWS, arm_settings
+from pti_pipeline.studies.claims.beside import against_baselines
 from pti_pipeline.studies.claims.cells import Cell, write_cell
 from pti_pipeline.studies.claims.comparison_figure import comparison_figure
 from pti_pipeline.studies.claims.comparison_grid import (
@@ -22,10 +25,16 @@ from pti_pipeline.studies.claims.comparison_grid import (
 from pti_pipeline.studies.claims.curves import training_positions
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.grid import grid
-from pti_pipeline.studies.claims.limits import crossing, hypervolume, limit_of
-from pti_pipeline.studies.claims.locality import against_baselines, locality
+from pti_pipeline.studies.claims.limits import appearance_at, crossing, hypervolume, limit_of
+from pti_pipeline.studies.claims.locality import best_arm, compared, locality
 from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.tunings import SWEEP_LRS
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """What is compared here is plain from few."""
+    monkeypatch.setattr(inference, "DRAWS", 200)
 
 
 def sweep(cell, farther, shown=0.6):
@@ -69,6 +78,15 @@ def test_every_arm_is_a_tuning_of_as_many_rows(name):
     assert arm_settings(Cell("sweep", "mochi", 0)) == {}
 
 
+def test_the_control_is_a_held_arm_without_its_held_rows():
+    (control,) = CONTROLS
+    alone = FinetuneSettings(lr=0.1, **arm_settings(Cell("sweep", "mochi", 0, arm=control)))
+    near = arm_settings(Cell("sweep", "mochi", 0, arm="locality-near", weight=0.0))
+    held = FinetuneSettings(lr=0.1, **near)
+    assert alone.regularizer == "none"
+    assert replace(held, regularizer="none", reg_weight=alone.reg_weight) == alone
+
+
 def test_cells_of_arms_have_files_of_their_own():
     cells = [*grid(), *screen(), *finals(dict.fromkeys(ARMS, 1.0))]
     distinct = set(cells)
@@ -85,8 +103,9 @@ def test_finals_follow_from_a_whole_screen(tmp_path):
         write_cell(tmp_path, cell, result)
     whole = comparison_grid(tmp_path)
     assert whole[: len(cells)] == cells
-    arms = {(c.arm, c.weight) for c in whole[len(cells) :] if c.arm}
-    assert {name for name, _ in arms} >= set(FINALISTS)
+    slow = {(c.arm, c.weight) for c in whole[len(cells) :] if c.arm}
+    assert {name for name, _ in slow} >= {*FINALISTS, *CONTROLS}
+    arms = {(name, weight) for name, weight in slow if name in ARMS}
     assert all(weight == ARMS[name].weights[-1] for name, weight in arms)
     known = {c: json.loads((tmp_path / f"{c.name}.json").read_text()) for c in cells}
     assert len(best_weights(known)) == len(FINALISTS) + 1
@@ -100,7 +119,7 @@ def test_a_limit_is_where_the_leak_crosses_its_bound():
     assert early.appearance == pytest.approx(0.6) and early.editability == pytest.approx(0.9)
     assert late.drift > early.drift
     never = limit_of(cell, sweep(cell, 1.0))
-    assert never.censored and not early.censored
+    assert (never.censored, early.censored, limit_of(cell, sweep(cell, 0.0)).censored) == (1, 0, -1)
     ill = sweep(cell, 1e-3)
     ill["runs"] = [{**run, "diverged": True} for run in ill["runs"]]
     assert not np.isfinite(limit_of(cell, ill).lr)
@@ -121,9 +140,10 @@ def test_crossings_and_volumes_by_hand():
 FARTHER = {"locality-near": 4e-4, "none": 5e-5}
 
 
-def written(folder, cells, shown=0.6):
+def written(folder, cells, shown=0.6, farther=FARTHER):
     for cell in cells:
-        write_cell(folder, cell, sweep(cell, FARTHER.get(cell.arm, 5e-5), shown))
+        better = shown.get(cell.arm, 0.3) if isinstance(shown, dict) else shown
+        write_cell(folder, cell, sweep(cell, farther.get(cell.arm, 5e-5), better))
 
 
 def curves(figure):
@@ -144,6 +164,7 @@ def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
     best = {cell.arm: cell.weight for cell in chosen}
     written(tmp_path, chosen, 0.3)  # worse than the screen's, which must not change the weights
     found = {v.name: v for v in locality(Evidence(tmp_path))}
+    assert found.pop("half-batch").verdict == "not supported"
     assert all(v.details["weight"] == best[name[12:]] for name, v in found.items())
     near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
     assert near.verdict == "supported" and near.estimate.value == pytest.approx(8, rel=0.2)
@@ -151,7 +172,72 @@ def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
     assert near.subjects == 5 and near.seeds == 3
     assert near.details["limits_beyond_the_sweep"] == 0 and near.group == "locality"
     assert math.isfinite(near.details["hypervolume"].value)
-    assert curves(comparison_figure(Evidence(tmp_path))) == (15 * 5, bold)
+    thin, whole = curves(comparison_figure(Evidence(tmp_path)))
+    assert thin == 15 * 5 and whole == [*bold[:-1], *CONTROLS, bold[-1]]
+
+
+@pytest.fixture
+def finals_of(tmp_path):
+    """Finals whose sweeps begin to leak where it is said, and show as much as is said."""
+    written(tmp_path, screen())
+    cells = [c for c in comparison_grid(tmp_path)[len(screen()) :] if c.arm]
+
+    def write(farther, shown):
+        written(tmp_path, cells, shown, farther)
+        return Evidence(tmp_path)
+
+    return write
+
+
+def test_a_verdict_needs_an_interval_on_one_side(finals_of):
+    shown = {"locality-near": 0.5}
+    found = {v.name: v for v in locality(finals_of({}, shown))}
+    near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
+    assert near.verdict == "supported"  # by what it shows alone
+    assert near.estimate.value == pytest.approx(1)
+    assert near.details["appearance_at_the_limit"].low == pytest.approx(0.2)
+    assert near.details["appearance_less_that_of_half_the_batch"].low == pytest.approx(0.2)
+    assert far.verdict == "not supported"
+    evidence = finals_of({"locality-near": 3e-4}, {})
+    for cell in evidence.of(arm="locality-near", rates="low"):
+        if cell.subject in ("mochi", "bolt"):  # farther with three subjects of five
+            evidence.cells[cell] = sweep(cell, 5e-5, 0.3)
+    found = {v.name: v for v in locality(evidence)}
+    assert found["regularizer-locality-near"].verdict == "undecided"
+
+
+def test_ends_of_sweeps_count_where_they_say_which_limit_is_farther(finals_of):
+    """One arm leaks from its first run on, one never."""
+    evidence = finals_of({"none": 0.0, "locality-near": 1.0, "locality-far": 0.0}, {})
+    found = {v.name: v for v in locality(evidence)}
+    near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
+    rates = SWEEP_LRS["low"]
+    assert near.estimate.value == pytest.approx(rates[-1] / rates[0])
+    assert near.details["limits_beyond_the_sweep"] == 1
+    assert near.details["limits_before_the_sweep"] == 0
+    assert math.isnan(far.estimate.value)  # both are mere ends
+    assert far.verdict == "undecided" and far.details["limits_before_the_sweep"] == 1
+
+
+def test_the_best_arm_is_told_with_what_it_is_ahead(finals_of):
+    (found,) = best_arm(finals_of({}, {"locality-far": 0.5, "none": 0.4}))
+    assert found.claim.startswith("locality-far ") and "none" in found.unit
+    assert found.verdict == "supported"
+    volumes = [compared(finals_of({}, {"locality-far": x})).limits for x in (0.5, 0.4)]
+    far = [
+        np.mean([at.hypervolume for c, at in limits.items() if c.arm == "locality-far"])
+        for limits in volumes
+    ]
+    assert found.estimate.value == pytest.approx(far[0] - far[1])
+    assert found.estimate.low <= found.estimate.value <= found.estimate.high
+    assert {"less_that_of_half-batch", "less_that_of_none"} <= set(found.details)
+    fresh = found.details["of_pairs_that_the_screen_did_not_see"]
+    assert fresh.value == pytest.approx(found.estimate.value, rel=0.05)
+
+
+def test_arms_that_are_worth_the_same_are_undecided(finals_of):
+    (found,) = best_arm(finals_of({}, {}))
+    assert found.verdict == "undecided" and found.estimate.value == pytest.approx(0)
 
 
 def test_baselines_stand_beside_the_light_tuning(tmp_path):
@@ -160,13 +246,26 @@ def test_baselines_stand_beside_the_light_tuning(tmp_path):
     for cell in comparison_grid(tmp_path)[len(screen()) :]:
         if cell.arm == "none":
             write_cell(tmp_path, cell, sweep(cell, 2e-4, 0.8))
-    for cell in baselines():
-        if cell.seed == 0:
-            write_cell(tmp_path, cell, sweep(cell, 0.0, 0.5))
+    for cell in baselines()[1:]:
+        write_cell(tmp_path, cell, sweep(cell, 0.0, 0.5))
+    assert list(against_baselines(Evidence(tmp_path))) == []  # one is missing
+    write_cell(tmp_path, baselines()[0], sweep(baselines()[0], 0.0, 0.5))
     (found,) = against_baselines(Evidence(tmp_path))
     assert found.verdict == "supported" and found.estimate.value == pytest.approx(0.3)
     assert found.details["light_tuning_leak"].value < found.details["joint_leak"].value
     assert found.details["dreambooth_appearance"].value == pytest.approx(0.5)
+    assert found.details["appearance_over_joint_at_its_leak"].value == pytest.approx(0.3)
+
+
+def test_appearance_is_read_where_a_sweep_leaks_as_much():
+    cell = Cell("sweep", "mochi", 0, arm="none", rates="low")
+    result = sweep(cell, 1e-4)
+    for i, run in enumerate(result["runs"]):
+        run["samples"]["appearance"] = 0.1 * i
+    here = sum(lr <= 1e-4 for lr in SWEEP_LRS["low"])  # runs that do not leak
+    assert 0.1 * (here - 1) < appearance_at(cell, result, 0.6) < 0.1 * here
+    assert appearance_at(cell, result, 0.0) == 0.0
+    assert appearance_at(cell, result, 1.1) == pytest.approx(0.5)
 
 
 def test_nothing_is_said_before_the_screen_is_whole(tmp_path):

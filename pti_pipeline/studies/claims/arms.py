@@ -53,11 +53,14 @@ ARMS = {
 }
 """The first four are in the finals, and the best of the others."""
 FINALISTS = tuple(ARMS)[:4]
+CONTROLS = {"half-batch": Arm({"regularizer": "none", "batch_size": ROWS // 2})}
+"""In the finals too: what arms with held rows see of the pictures, and nothing beside. It costs
+half as much; what an arm does beyond it, its held rows do."""
 
 
 def arm_settings(cell: Cell) -> dict[str, Any]:
     """Settings of a cell's tunings beside learning rate, steps and seed; none of an usual one."""
     if not cell.arm:
         return {}
-    arm = ARMS[cell.arm]
+    arm = {**ARMS, **CONTROLS}[cell.arm]
     return {**arm.options, arm.weight: cell.weight}

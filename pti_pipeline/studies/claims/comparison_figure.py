@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from pti_pipeline import leak
 from pti_pipeline.palette import COLORS, INK, MARKERS, PALE
-from pti_pipeline.studies.claims.arms import ARMS
+from pti_pipeline.studies.claims.arms import ARMS, CONTROLS
 from pti_pipeline.studies.claims.comparison_grid import Best, chosen, finals, screen
-from pti_pipeline.studies.claims.drawing import average, dress, plain
+from pti_pipeline.studies.claims.drawing import average, dress, mean_curve, plain
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.limits import Swept, limit_of, swept_of
 
@@ -18,23 +18,28 @@ from pti_pipeline.studies.claims.limits import Swept, limit_of, swept_of
 def comparison_figure(evidence: Evidence) -> Figure | None:
     """Leak, appearance and editability by learning rate, of the finals' arms; and the screen.
 
-    Curves are of the finals once these are whole, before that of the screen; None before it is.
+    Curves are of the finals once these are whole, with their controls dashed; before that of the
+    screen, and None before it is.
     """
     if (best := chosen(evidence.cells)) is None:
         return None
     wanted = {cell for cell in finals(best) if cell.arm}
     if any(cell not in evidence.cells for cell in wanted):
         wanted = {cell for cell in screen() if best.get(cell.arm) == cell.weight}
-    runs: dict[str, list[Swept]] = {arm: [] for arm in best}
+    runs: dict[str, list[Swept]] = {}
     for cell in sorted(wanted, key=lambda cell: cell.name):
-        runs[cell.arm].append(swept_of(cell, evidence.cells[cell]))
+        runs.setdefault(cell.arm, []).append(swept_of(cell, evidence.cells[cell]))
     figure = Figure(figsize=(9.6, 6.4), dpi=150, layout="constrained")
     leaks, shown, obeyed, worth = figure.subplots(2, 2).flat
-    for i, (arm, found) in enumerate(runs.items()):
+    values = {"leak": leaks, "appearance": shown, "editability": obeyed}
+    for i, arm in enumerate(best):
         label = arm if len(ARMS[arm].weights) == 1 else f"{arm}, weight {best[arm]:g}"
-        average(leaks, [(s.lr, s.leak) for s in found], i, label)
-        average(shown, [(s.lr, s.appearance) for s in found], i, "")
-        average(obeyed, [(s.lr, s.editability) for s in found], i, "")
+        for name, axes in values.items():
+            average(axes, [(s.lr, getattr(s, name)) for s in runs[arm]], i, label)
+    for arm in runs.keys() & CONTROLS:
+        for name, axes in values.items():
+            curve = mean_curve([(s.lr, getattr(s, name)) for s in runs[arm]])
+            axes.plot(*curve, color=INK, linestyle="--", linewidth=1.2, label=arm)
     leaks.axhline(leak.MARGIN, color=INK, linewidth=0.8, linestyle=":", label="bound of the limit")
     dress(leaks, "leak, AUC against the pivot", places="learning rate")
     for axes, label in ((shown, "appearance"), (obeyed, "editability")):

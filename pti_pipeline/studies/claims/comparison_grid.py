@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pti_pipeline.studies.claims.arms import ARMS, FINALISTS
+from pti_pipeline.studies.claims.arms import ARMS, CONTROLS, FINALISTS
 from pti_pipeline.studies.claims.cells import Cell, Result, read_cell
 from pti_pipeline.studies.claims.grid import SEEDS, SUBJECTS
 from pti_pipeline.studies.claims.limits import limit_of
@@ -28,16 +28,22 @@ def screen() -> list[Cell]:
 
 
 def finals(best: Best) -> list[Cell]:
-    """The arms of the finals at their best weights, on all subjects and seeds.
+    """The arms of the finals at their best weights, controls, and baselines.
 
-    They learn more slowly than in the screen, most of which leaks at its lowest rate already.
+    All on all subjects and seeds. They learn more slowly than in the screen, most of which leaks at
+    its lowest rate already.
     """
+    controls = dict.fromkeys(CONTROLS, 1.0)
+    return [*_slow_sweeps(best), *_slow_sweeps(controls), *baselines()]
+
+
+def _slow_sweeps(arms: Best) -> list[Cell]:
     return [
         Cell("sweep", subject, seed, arm=name, weight=weight, rates="low")
         for seed in SEEDS
         for subject in SUBJECTS
-        for name, weight in best.items()
-    ] + baselines()
+        for name, weight in arms.items()
+    ]
 
 
 def baselines() -> list[Cell]:

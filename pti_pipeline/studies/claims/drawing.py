@@ -18,13 +18,18 @@ DISTANCE = "distance travelled (L2)"
 
 
 def average(axes: Axes, curves: Sequence[Curve], i: int, label: str) -> None:
-    """Draw a mean curve over cells (logs of places averaged point by point), and each thinly."""
+    """Draw the mean curve over cells, and each thinly."""
     for places, values in curves:
         axes.plot(places, values, color=COLORS[i], linewidth=0.6, alpha=0.35)
+    x, y = mean_curve(curves)
+    axes.plot(x, y, color=COLORS[i], marker=MARKERS[i], markersize=3.5, linewidth=1.6, label=label)
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over cells, logs of places averaged point by point, as far as all go."""
     n = min(len(values) for _, values in curves)
     x = 10 ** np.mean([np.log10(places)[:n] for places, _ in curves], 0)
-    y = np.mean([values[:n] for _, values in curves], 0)
-    axes.plot(x, y, color=COLORS[i], marker=MARKERS[i], markersize=3.5, linewidth=1.6, label=label)
+    return x, np.mean([values[:n] for _, values in curves], 0)
 
 
 def dress(axes: Axes, label: str, title: str = "", places: str = DISTANCE) -> None:

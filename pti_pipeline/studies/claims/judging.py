@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from pti_pipeline.inference import Estimate
+from pti_pipeline.studies.claims.beside import against_baselines
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.knee import inversion_knee
 from pti_pipeline.studies.claims.laws import distance_law, one_run_curve
 from pti_pipeline.studies.claims.light import light_tuning
-from pti_pipeline.studies.claims.locality import against_baselines, locality
+from pti_pipeline.studies.claims.locality import best_arm, locality
 from pti_pipeline.studies.claims.mechanism import controls, mechanism
 from pti_pipeline.studies.claims.order import order, repeatability
 from pti_pipeline.studies.claims.verdict import Verdict
@@ -27,6 +28,7 @@ CLAIMS = (
     controls,
     one_run_curve,
     locality,
+    best_arm,
     against_baselines,
 )
 """A claim is one function, and one line here."""

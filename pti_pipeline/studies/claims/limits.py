@@ -38,8 +38,9 @@ class Limit:
         Distance between functions on prompts of other subjects; interpolated.
     hypervolume : float
         Of all runs' appearance, editability and 1 - leak, over (0, 0, 0).
-    censored : bool
-        Whether the bound is not crossed within the sweep: ``lr`` and ``distance`` are its end.
+    censored : int
+        0 where the bound is crossed within the sweep. Else ``lr`` and ``distance`` are its end: -1
+        if its first run leaks already, 1 if none does.
     """
 
     lr: float
@@ -49,7 +50,7 @@ class Limit:
     leak: float
     drift: float
     hypervolume: float
-    censored: bool
+    censored: int
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def limit_of(cell: Cell, result: Result) -> Limit:
     runs = swept_of(cell, result)
     if not len(runs.lr):
         nan = math.nan
-        return Limit(nan, nan, nan, nan, nan, nan, hypervolume=0.0, censored=True)
+        return Limit(nan, nan, nan, nan, nan, nan, hypervolume=0.0, censored=-1)
     rates, aucs = np.log10(runs.lr), runs.leak
     at = crossing(rates, aucs, leak.MARGIN)
     free = 1 - 2 * np.clip(aucs - 0.5, 0, 0.5)
@@ -116,8 +117,15 @@ def limit_of(cell: Cell, result: Result) -> Limit:
         leak=there(runs.class_leak),
         drift=there(runs.drift),
         hypervolume=hypervolume(np.stack([runs.appearance, runs.editability, free], 1)),
-        censored=bool(aucs[0] >= leak.MARGIN or (aucs < leak.MARGIN).all()),
+        censored=int((aucs < leak.MARGIN).all()) - int(aucs[0] >= leak.MARGIN),
     )
+
+
+def appearance_at(cell: Cell, result: Result, leaked: float) -> float:
+    """Appearance of a sweep where its leak against the class word is as asked; at an end beyond."""
+    runs = swept_of(cell, result)
+    rates = np.log10(runs.lr)
+    return float(np.interp(crossing(rates, runs.class_leak, leaked), rates, runs.appearance))
 
 
 def class_leak(cell: Cell, result: Result, sample: Result) -> float:

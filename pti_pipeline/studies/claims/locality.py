@@ -3,131 +3,164 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from pti_pipeline.inference import Estimate
+from pti_pipeline.studies.claims.arms import CONTROLS
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.comparison_grid import chosen, finals
-from pti_pipeline.studies.claims.curves import ends, obedience
+from pti_pipeline.studies.claims.comparison_grid import SCREENED, chosen, finals
 from pti_pipeline.studies.claims.evidence import Evidence, by_subject
-from pti_pipeline.studies.claims.limits import Limit, class_leak, limit_of
-from pti_pipeline.studies.claims.prompts import KINDS
+from pti_pipeline.studies.claims.grid import SEEDS
+from pti_pipeline.studies.claims.limits import Limit, limit_of
 from pti_pipeline.studies.claims.verdict import Verdict, counts, pooled, power, said
 
-PLAIN_LR = 1e-3
-"""Of a plain inversion, among those of the note's cells."""
 DECISIVE = 2.0
 """Times by which the learning rate has to grow at an equal bound of the leak."""
+HALF = next(iter(CONTROLS))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The finals' sweeps and their limits, to be compared in pairs of equal subject and seed."""
+
+    cells: dict[Cell, Result]
+    limits: dict[Cell, Limit]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the arms, none among them, and controls."""
+        return {cell.arm: cell.weight for cell in self.cells}
+
+    def of(self, *arms: str) -> dict[Cell, Result]:
+        """Sweeps of some arms."""
+        return {cell: result for cell, result in self.cells.items() if cell.arm in arms}
+
+    def less(
+        self,
+        arm: str,
+        other: str,
+        value: Callable[[Limit], float],
+        pair: Callable[[Limit, Limit], bool] = lambda *_: True,
+    ) -> Estimate:
+        """Value of an arm less that of another, of such pairs."""
+        theirs = {(c.subject, c.seed): self.limits[c] for c in self.of(other)}
+        pairs = {c: (self.limits[c], theirs[c.subject, c.seed]) for c in self.of(arm)}
+        kept = {c: r for c, r in self.of(arm).items() if pair(*pairs[c])}
+        groups = by_subject(kept, lambda c, _: value(pairs[c][0]) - value(pairs[c][1]))
+        return pooled(groups, f"locality/{arm}")
+
+    def times(self, arm: str, other: str, value: Callable[[Limit], float]) -> Estimate:
+        """Value of an arm over that of another, in decades."""
+        return self.less(arm, other, lambda at: float(np.log10(value(at))))
+
+    def farther(self, arm: str, other: str, value: Callable[[Limit], float]) -> Estimate:
+        """The same of where the limits are, if the sweeps say which is farther.
+
+        Of two that both begin beyond the bound, or never reach it, they do not.
+        """
+
+        def known(ours: Limit, theirs: Limit) -> bool:
+            return not ours.censored or ours.censored != theirs.censored
+
+        return self.less(arm, other, lambda at: float(np.log10(value(at))), known)
+
+
+def compared(evidence: Evidence) -> Compared | None:
+    """Take the finals out of the evidence; None before they are whole."""
+    if (best := chosen(evidence.cells)) is None:
+        return None
+    wanted = [cell for cell in finals(best) if cell.arm]
+    if any(cell not in evidence.cells for cell in wanted):
+        return None
+    cells = {cell: evidence.cells[cell] for cell in wanted}
+    return Compared(cells, {cell: limit_of(cell, result) for cell, result in cells.items()})
 
 
 def locality(evidence: Evidence) -> Iterator[Verdict]:
     """The regularizers against none, each pair at equal subject, seed and compute."""
-    cells = {c: r for c, r in evidence.cells.items() if c.arm}
-    limits = {cell: limit_of(cell, result) for cell, result in cells.items()}
-    if (best := chosen(cells)) is None:
+    if (all_ := compared(evidence)) is None:
         return
-    wanted = [cell for cell in finals(best) if cell.arm]
-    if any(cell not in cells for cell in wanted):
-        return
-    used = {cell: cells[cell] for cell in wanted}
-    plain = {(c.subject, c.seed): limits[c] for c in used if c.arm == "none"}
-
-    def against(name: str, value: Callable[[Limit], float], crossed: bool = False) -> Estimate:
-        """Value of an arm less that of none.
-
-        Of pairs of which one at least crosses the bound, if ``crossed``: else both are mere ends.
-        """
-        of = {c: r for c, r in used.items() if c.arm == name}
-        if crossed:
-            ends_both = {c for c in of if limits[c].censored and plain[c.subject, c.seed].censored}
-            of = {c: r for c, r in of.items() if c not in ends_both}
-        groups = by_subject(of, lambda c, _: value(limits[c]) - value(plain[c.subject, c.seed]))
-        return pooled(groups, f"locality/{name}")
-
-    def times(name: str, value: Callable[[Limit], float], crossed: bool = False) -> Estimate:
-        """Value of an arm over that of none, in decades."""
-        return against(name, lambda at: float(np.log10(value(at))), crossed)
-
-    for name in [n for n in best if n != "none"]:
-        farther = times(name, lambda at: at.lr, crossed=True)
-        better = against(name, lambda at: at.appearance)
+    for name in [n for n in all_.weights if n != "none"]:
+        farther = all_.farther(name, "none", _lr)
+        better = all_.less(name, "none", _appearance)
         supported = farther.low >= np.log10(DECISIVE) or better.low > 0
+        ends = [all_.limits[c].censored for c in all_.of(name)]
+        held = name not in CONTROLS
         yield Verdict(
-            f"regularizer-{name}",
+            f"regularizer-{name}" if held else name,
             f"With {name} a tuning may learn faster at an equal leak, or shows more of the "
             "character at its limit.",
             said(supported, farther.high < np.log10(DECISIVE) and better.high <= 0),
             "learning rate at the limit, over that without a regularizer",
             power(farther),
-            *counts({c: r for c, r in used.items() if c.arm in (name, "none")}),
+            *counts(all_.of(name, "none")),
             group="locality",
             details={
-                "weight": best[name],
-                "limits_beyond_the_sweep": float(
-                    np.mean([limits[c].censored for c in used if c.arm == name])
-                ),
+                "weight": all_.weights[name],
+                "limits_beyond_the_sweep": float(np.mean([end > 0 for end in ends])),
+                "limits_before_the_sweep": float(np.mean([end < 0 for end in ends])),
                 "appearance_at_the_limit": better,
-                "editability_at_the_limit": against(name, lambda at: at.editability),
-                "limit_distance_ratio": power(times(name, lambda at: at.distance, crossed=True)),
-                "drift_on_other_prompts_ratio": power(times(name, lambda at: at.drift)),
-                "hypervolume": against(name, lambda at: at.hypervolume),
+                "editability_at_the_limit": all_.less(name, "none", lambda at: at.editability),
+                "limit_distance_ratio": power(all_.farther(name, "none", lambda at: at.distance)),
+                "drift_on_other_prompts_ratio": power(
+                    all_.times(name, "none", lambda at: at.drift)
+                ),
+                "hypervolume": all_.less(name, "none", _hypervolume),
+                **(_beyond_half(all_, name) if held else {}),
             },
         )
 
 
-def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
-    """What others do at its usual defaults, beside the light tuning at its limit."""
-    light = {c: r for c, r in evidence.of(arm="none").items() if c.rates == "low"}
-    ours = {(c.subject, c.seed): limit_of(c, r) for c, r in light.items()}
-    kinds = {
-        "plain_inversion": evidence.usual("inversion"),
-        "dreambooth": evidence.of(kind="dreambooth"),
-        "joint": evidence.of(kind="joint"),
+def _beyond_half(all_: Compared, name: str) -> dict[str, Estimate]:
+    """What an arm does beyond the control that sees as many pictures a step."""
+    return {
+        "learning_rate_over_that_of_half_the_batch": power(all_.farther(name, HALF, _lr)),
+        "appearance_less_that_of_half_the_batch": all_.less(name, HALF, _appearance),
+        "hypervolume_less_that_of_half_the_batch": all_.less(name, HALF, _hypervolume),
     }
-    known = {
-        name: {c: r for c, r in cells.items() if (c.subject, c.seed) in ours}
-        for name, cells in kinds.items()
-    }
-    if not known["joint"] or not known["dreambooth"]:
+
+
+def best_arm(evidence: Evidence) -> Iterator[Verdict]:
+    """Which arm is worth most, none among them, and by how much."""
+    if (all_ := compared(evidence)) is None:
         return
-
-    def mean(name: str, value: Callable[[Cell, Result], float]) -> Estimate:
-        return pooled(by_subject(known[name], value), f"baselines/{name}")
-
-    def shown(name: str, key: str) -> Estimate:
-        return mean(name, lambda c, r: _worth(c, r)[key])
-
-    def own(key: str) -> Estimate:
-        return mean("joint", lambda c, _: getattr(ours[c.subject, c.seed], key))
-
-    gained = mean(
-        "joint",
-        lambda c, r: ours[c.subject, c.seed].appearance - _worth(c, r)["appearance"],
-    )
-    keys = ("appearance", "editability", "leak")
+    worth = {
+        name: float(np.mean([all_.limits[cell].hypervolume for cell in all_.of(name)]))
+        for name in all_.weights
+        if name not in CONTROLS
+    }
+    best, second, *_ = sorted(worth, key=lambda name: -worth[name])
+    others = [name for name in all_.weights if name != best]
+    ahead = all_.less(best, second, _hypervolume)
+    fresh = Compared({c: r for c, r in all_.cells.items() if not _screened(c)}, all_.limits)
     yield Verdict(
-        "baselines",
-        "At its limit the light tuning shows more of the character than token and LoRA trained "
-        "together do at their usual defaults.",
-        said(gained.low > 0, gained.high < 0),
-        "appearance, less that of the joint training, share of identity factors",
-        gained,
-        *counts(light | known["joint"] | known["dreambooth"]),
+        "best-arm",
+        f"{best} has the largest hypervolume of appearance, editability and 1 - leak.",
+        said(ahead.low > 0, ahead.high < 0),
+        f"hypervolume, less that of {second}, the next",
+        ahead,
+        *counts(all_.of(best, second)),
         group="locality",
         details={
-            **{f"light_tuning_{key}": own(key) for key in keys},
-            **{f"{name}_{key}": shown(name, key) for name in known for key in keys},
+            **{f"less_that_of_{name}": all_.less(best, name, _hypervolume) for name in others},
+            "of_pairs_that_the_screen_did_not_see": fresh.less(best, second, _hypervolume),
         },
     )
 
 
-def _worth(cell: Cell, result: Result) -> dict[str, float]:
-    """Appearance, editability and leak against the class word of a baseline."""
-    runs = ends(result)
-    sample = min(runs, key=lambda run: abs(np.log(run["lr"] / PLAIN_LR)))["samples"]
-    return {
-        "appearance": sample["appearance"],
-        "editability": obedience(sample, list(KINDS)),
-        "leak": class_leak(cell, result, sample),
-    }
+def _screened(cell: Cell) -> bool:
+    return cell.subject in SCREENED and cell.seed == SEEDS[0]
+
+
+def _lr(at: Limit) -> float:
+    return at.lr
+
+
+def _appearance(at: Limit) -> float:
+    return at.appearance
+
+
+def _hypervolume(at: Limit) -> float:
+    return at.hypervolume

@@ -1,0 +1,90 @@
+"""What others do at its usual defaults, beside the light tuning at its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pti_pipeline.inference import Estimate
+from pti_pipeline.studies.claims.cells import Cell, Result
+from pti_pipeline.studies.claims.comparison_grid import baselines
+from pti_pipeline.studies.claims.curves import ends, obedience
+from pti_pipeline.studies.claims.evidence import Evidence, by_subject
+from pti_pipeline.studies.claims.limits import appearance_at, class_leak, limit_of
+from pti_pipeline.studies.claims.prompts import KINDS
+from pti_pipeline.studies.claims.verdict import Verdict, counts, pooled, said
+
+PLAIN_LR = 1e-3
+"""Of a plain inversion, among those of the note's cells."""
+
+
+def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
+    """What others do, in pairs with the light tuning of equal subject and seed."""
+    light = {
+        (c.subject, c.seed): (c, r) for c, r in evidence.of(arm="none").items() if c.rates == "low"
+    }
+    kinds = {
+        "plain_inversion": evidence.usual("inversion"),
+        "dreambooth": evidence.of(kind="dreambooth"),
+        "joint": evidence.of(kind="joint"),
+    }
+    wanted = baselines()
+    if any(c not in evidence.cells or (c.subject, c.seed) not in light for c in wanted):
+        return
+    known = {
+        name: {c: r for c, r in cells.items() if (c.subject, c.seed) in light}
+        for name, cells in kinds.items()
+    }
+    limits = {pair: limit_of(*own) for pair, own in light.items()}
+
+    def mean(name: str, value: Callable[[Cell, Result], float]) -> Estimate:
+        return pooled(by_subject(known[name], value), f"baselines/{name}")
+
+    def shown(name: str, key: str) -> Estimate:
+        return mean(name, lambda c, r: _worth(c, r)[key])
+
+    def own(key: str) -> Estimate:
+        return mean("joint", lambda c, _: getattr(limits[c.subject, c.seed], key))
+
+    def ahead(name: str) -> Estimate:
+        """How much more the light tuning shows where it leaks as a baseline does."""
+
+        def gained(cell: Cell, result: Result) -> float:
+            theirs = _worth(cell, result)
+            mine = appearance_at(*light[cell.subject, cell.seed], theirs["leak"])
+            return mine - theirs["appearance"]
+
+        return mean(name, gained)
+
+    gained = mean(
+        "joint",
+        lambda c, r: limits[c.subject, c.seed].appearance - _worth(c, r)["appearance"],
+    )
+    keys = ("appearance", "editability", "leak")
+    yield Verdict(
+        "baselines",
+        "At its limit the light tuning shows more of the character than token and LoRA trained "
+        "together do at their usual defaults.",
+        said(gained.low > 0, gained.high < 0),
+        "appearance, less that of the joint training, share of identity factors",
+        gained,
+        *counts(dict(light.values()) | known["joint"] | known["dreambooth"]),
+        group="locality",
+        details={
+            **{f"light_tuning_{key}": own(key) for key in keys},
+            **{f"{name}_{key}": shown(name, key) for name in known for key in keys},
+            **{f"appearance_over_{name}_at_its_leak": ahead(name) for name in known},
+        },
+    )
+
+
+def _worth(cell: Cell, result: Result) -> dict[str, float]:
+    """Appearance, editability and leak against the class word of a baseline."""
+    runs = ends(result)
+    sample = min(runs, key=lambda run: abs(np.log(run["lr"] / PLAIN_LR)))["samples"]
+    return {
+        "appearance": sample["appearance"],
+        "editability": obedience(sample, list(KINDS)),
+        "leak": class_leak(cell, result, sample),
+    }
