@@ -1,18 +1,21 @@
 """What a regularizer adds to a tuning, each by what it is for."""
 
+import gc
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
+from pti_pipeline.characters import Characters, class_word, encode
 from pti_pipeline.cli.stages import finetune as command
 from pti_pipeline.data import load_subject
 from pti_pipeline.errors import ResourceError, UsageError
 from pti_pipeline.holding import Ground, Prompts, beside, gather, hold
-from pti_pipeline.pivot import Pivot
-from pti_pipeline.regularizers import REGULARIZERS, find, neighbours
+from pti_pipeline.pivot import Pivot, attached
+from pti_pipeline.regularizers import REGULARIZERS, find, neighbours, regularize
 from pti_pipeline.settings import TARGETS, FinetuneSettings
 from pti_pipeline.tuning import finetune
 
@@ -85,12 +88,16 @@ def test_an_adapter_at_zero_has_no_term_and_no_gradient(
     assert max(float(g.abs().max()) for g in gradients) <= rounding
 
 
+@pytest.mark.parametrize("name", ["locality", "class-preservation"])
 @pytest.mark.parametrize(("bank", "rounding"), [(0, 0.0), (6, 1e-5)])
-def test_the_bases_answer_is_that_of_the_untouched_model(base, material, pivot, bank, rounding):
+def test_the_bases_answer_is_that_of_the_untouched_model(
+    base, material, pivot, bank, rounding, name
+):
+    """To the bit where the base is asked in the same rows; a bank is asked in larger batches."""
     ground = ground_of(base, material, pivot, reg_bank=bank, reg_latents="training")
     for layer in ground.adapter.layers.values():
         layer.up += 0.5
-    rows = REGULARIZERS["locality"](ground).rows(0, 3)
+    rows = REGULARIZERS[name](ground).rows(0, 3)
     tuned = base.predict(rows.noisy, rows.timesteps, rows.states)
     lora.detach(ground.adapter)
     alone = base.predict(rows.noisy, rows.timesteps, rows.states)
@@ -112,6 +119,55 @@ def test_the_ball_has_the_radius_asked_and_points_to_words(base, vectors, kappa)
         directions = torch.nn.functional.normalize(words - pivot.embedding, dim=1)
         cosines = torch.nn.functional.normalize(away, dim=1) @ directions.T
         torch.testing.assert_close(cosines.amax(1), torch.ones(20))
+
+
+def test_locality_asks_for_neighbours_in_the_tokens_place(base, material, pivot):
+    ground = ground_of(base, material, pivot, kappa=0.7, reg_latents="training", reg_bank=8)
+    rows = REGULARIZERS["locality"](ground).rows(0, 0)
+    away = (rows.vectors - pivot.embedding).flatten(1).norm(dim=1)
+    torch.testing.assert_close(away, 0.7 * (pivot.embedding - pivot.start).norm().expand(len(away)))
+    with attached(base.text_encoders, rows.vectors):
+        torch.testing.assert_close(base.condition(rows.ids), rows.states)
+    lora.detach(ground.adapter)
+
+
+@pytest.mark.parametrize("name", ["class-preservation", "prior-preservation"])
+def test_classes_are_held_at_prompts_with_the_class_word(base, material, pivot, name):
+    ground = ground_of(base, material, pivot, reg_bank=12)
+    rows = REGULARIZERS[name](ground).rows(0, 0)
+    known = encode(base, class_word("cat"), ground.prompts)[0]
+    apart = torch.cdist(rows.states.flatten(1), known.flatten(1)).amin(1)
+    assert float(apart.max()) == 0
+    with_token = encode(base, Characters("<c>", pivot.embedding[None]), ground.prompts)[0]
+    assert float(torch.cdist(rows.states.flatten(1), with_token.flatten(1)).min()) > 0.1
+    lora.detach(ground.adapter)
+
+
+def denoisers(base):
+    """How many models of this kind there are in all the process."""
+    return sum(type(each) is type(base.denoiser) for each in gc.get_objects())
+
+
+def test_a_step_asks_the_model_once_and_its_weights_stand_once(base, material, pivot, monkeypatch):
+    """Held rows share the pass; what they are held to was asked when the bank was made."""
+    predict, asked = base.predict, []
+
+    def counted(noisy, *others):
+        asked.append(len(noisy))
+        return predict(noisy, *others)
+
+    monkeypatch.setattr(base, "predict", counted)
+    before = denoisers(base)
+    adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0, 1])
+    runs = [settings(regularizer="locality", seed=k, steps=3) for k in (0, 1)]
+    terms = regularize(base, adapter, material, [pivot] * 2, ("a photo of {}",), runs[0])
+    assert asked == [6]  # one bank of both experiments
+    steps = [len(asked) for _ in finetune(base, adapter, material, [pivot] * 2, runs, terms)]
+    there = denoisers(base)
+    lora.detach(adapter)
+    assert [b - a for a, b in pairwise(steps)] == [1, 1]  # before the first, memory is measured
+    assert asked[-2:] == [8, 8]  # of each experiment two pictures and two held rows
+    assert there == before
 
 
 def test_words_are_whole_words_of_the_vocabulary(base):
