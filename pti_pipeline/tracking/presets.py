@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ COLUMNS: Mapping[str, int] = {
     "tags.`pti.chosen`": 100,
     "params.`seed`": 70,
     "params.`regularizer`": 110,
+    "params.`reg_weight`": 100,
+    "params.`kappa`": 80,
+    "params.`reg_every`": 90,
     "attributes.`Dataset`": 200,
     "attributes.`Models`": 160,
 }
@@ -59,6 +62,12 @@ MEASURES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """What is drawn against the distance, by stage; charts of what was not measured stay hidden."""
+
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "invert": ("lr",),
+    "finetune": ("regularizer", "reg_weight", "lr"),
+}
+"""What lines lead from to the measures, by stage."""
 
 _OF = "tags.`pti.step` = '{}'"
 
@@ -122,24 +131,25 @@ def encoded(preset: Preset, step: int) -> str:
     if preset.stage:
         # the UI puts grids side by side from the last run to the first: near to far
         state |= {"orderByKey": "metrics.`distance/delta_norm`"}
-        state |= _charts(MEASURES[preset.stage], step)
+        state |= _charts(preset.stage, step)
     packed = zlib.compress(json.dumps(state).encode(), 9)
     return "deflate;" + base64.b64encode(packed).decode()
 
 
-def _charts(measures: Sequence[str], step: int) -> dict[str, Any]:
+def _charts(stage: str, step: int) -> dict[str, Any]:
     """Scatters against the distance, sample grids side by side, parallel coordinates."""
+    measures = MEASURES[stage]
     scatters = [
         _card("SCATTER", "against", xaxis=_axis("distance/log10"), yaxis=_axis(key))
         for key in measures
     ]
     grids = _card("IMAGE", "samples", imageKeys=["samples"], step=step, showRunParams=False)
     axes = ["distance/delta_norm", *(key for key in measures if "appearance" not in key)]
-    lines = _card("PARALLEL", "settings", selectedParams=["lr"], selectedMetrics=axes)
+    lines = _card("PARALLEL", "settings", selectedParams=[*SETTINGS[stage]], selectedMetrics=axes)
     sections = {
         "against": ("Against the distance (log10)", 2, 340),
         "samples": ("Sample grids, near to far", 1, 640),
-        "settings": ("From the learning rate to the leak", 1, 400),
+        "settings": ("From the settings to the leak", 1, 400),
     }
     return {
         "isAccordionReordered": True,  # else the sections that the UI adds would come first

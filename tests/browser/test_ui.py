@@ -101,8 +101,10 @@ def study(tmp_path_factory):
 
         with again(get_run(made)) as run:
             log_pictures(run, [subject])
-        for found in find_runs(step="finetune"):
+        for i, found in enumerate(find_runs(step="finetune")):
             with again(found) as run:
+                name = "locality" if i % 2 else "none"
+                run.log_params({"regularizer": name, "reg_weight": 0.3})
                 log_dataset([run], subject, MOCHI)
                 log_weights(run, "lora", "lora/file", TrainSettings(float(found.params["lr"])))
             add_metrics(get_run(found.id), {"reconstruction/bank_gain": 0.3})
@@ -163,7 +165,11 @@ def test_charts_are_drawn_against_the_distance_with_grids_side_by_side(tab, page
     stage = "invert" if view == "pti: inversions" else "finetune"
     grays = [color(stage, index, 20) for index in range(4)]
     assert tab.evaluate(GRAYS) == pytest.approx(grays, abs=3)  # from near to far
-    tab.wait_for("document.querySelector('.parcoords')")
+    lines = "document.querySelector('.parcoords')?.textContent ?? ''"
+    tab.wait_for(f"({lines}).includes('lr') && ({lines}).includes('{leak}')")
+    if stage == "finetune":
+        words = ("regularizer", "reg_weight", "locality", "none")  # its axes, and two arms
+        assert all(word in tab.evaluate(lines) for word in words)
     text = tab.evaluate(TEXT)
     for section in ("Against the distance (log10)", "Sample grids, near to far", "distance ("):
         assert section in text
