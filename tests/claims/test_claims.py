@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pti_pipeline import inference
 from pti_pipeline.cli import main
 from pti_pipeline.inference import exponents, mean_over_subjects, onset
 from pti_pipeline.studies.claims import rebuild
@@ -101,6 +102,21 @@ def test_intervals_are_those_of_subjects_not_of_seeds():
     alike = {s: list(rng.normal(0, 1, 50)) for s in "abcde"}
     tight = mean_over_subjects(alike, np.random.default_rng(0))
     assert tight.high - tight.low < 0.5
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.93, 1.0), (1.0, 0.72, 0.92)])
+def test_intervals_of_five_subjects_hold_the_truth_a_little_too_seldom(
+    monkeypatch, share, low, high
+):
+    """By the share of the variance that is between subjects: so says the page of the claims."""
+    monkeypatch.setattr(inference, "DRAWS", 200)
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        of = rng.normal(0, share**0.5, 5)
+        seeds = rng.normal(0, (1 - share) ** 0.5, (5, 3))
+        e = mean_over_subjects(dict(enumerate(of[:, None] + seeds)), rng)
+        held += e.low <= 0 <= e.high
+    assert low < held / 200 < high
 
 
 def test_exponents_of_a_power_law_are_found():
