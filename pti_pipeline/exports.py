@@ -92,7 +92,7 @@ def read_lora(path: Path) -> LoraFile:
 
 
 def _write_diffusers(who: Character, folder: Path) -> None:
-    """Write what ``load_lora_weights`` and ``load_textual_inversion`` read."""
+    """Write what ``load_lora_weights`` reads, and ``load_textual_inversion`` tensor by tensor."""
     folder.mkdir()
     token = who.pivot.token
     vectors, header = read_weights(who.pivot_file)

@@ -137,7 +137,8 @@ def attached(text_encoders: Sequence[nn.Module], vectors: Tensor) -> Iterator[No
 def save_pivot(pivot: Pivot, path: Path) -> None:
     """Write the file that diffusers' ``load_textual_inversion`` reads, with the start beside it.
 
-    Of several text encoders each has its own tensor, as diffusers' trainers name them.
+    Of several text encoders each has its own tensor, as diffusers' trainers name them, and that
+    loader takes one tensor at a time.
     """
     start = json.dumps(pivot.start[0].tolist())
     metadata = {"token": pivot.token, "initializer": pivot.initializer, "start": start}
@@ -222,7 +223,7 @@ def load_embedding(path: Path, widths: Sequence[int]) -> Tensor:
     ]
     rows = {len(t.reshape(-1, t.shape[-1])) for t in tensors if t.ndim}
     if len(tensors) != len(widths) or not all(fits) or len(rows) != 1:
-        raise ModelError("E412", f"'{path.name}' holds {shapes}, no embedding", hint)
+        raise ModelError("E412", f"'{path.name}' holds {shapes}, no embedding of this base", hint)
     vectors = torch.cat([t.float().reshape(-1, w) for t, w in zip(tensors, widths, strict=True)], 1)
     if not vectors.isfinite().all():
         raise ModelError("E403", f"the embedding in '{path.name}' is not finite", "train it again")

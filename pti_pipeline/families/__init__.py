@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError, PtiError, UsageError
 from pti_pipeline.families import few_bits
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.settings import FORMS, KOHYAS
@@ -109,6 +109,7 @@ def load(
         If the device is not at hand, or bitsandbytes, if ``bits`` ask for it.
     """
     from pti_pipeline.families.recognise import recognise
+    from pti_pipeline.families.single_file import look_into, read
 
     source = str(WORLD) if base == "world" else base
     kinds = {kind: name for name, family in FAMILIES.items() for kind in family.files}
@@ -119,7 +120,8 @@ def load(
         few_bits.check(bits, place)
     try:
         if source.endswith(SUFFIX):
-            pipeline = module.PIPELINE.from_single_file(source, dtype=dtype)
+            file = look_into(Path(source), base)
+            pipeline = read(module.PIPELINE, file, dtype=dtype, **module.OPTIONS)
         else:
             pipeline = module.PIPELINE.from_pretrained(
                 source,
@@ -131,7 +133,7 @@ def load(
             )
         model: BaseModel = module.MODEL(pipeline, base, place, dtype, offload, bits)
         return model
-    except (MemoryError, torch.OutOfMemoryError):
+    except (PtiError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a part's file makes of the library that reads it
         if os.path.isdir(source):

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES, infer_diffusers_model_type
-from safetensors import safe_open
 
 import pti_pipeline.families.hushed  # noqa: F401
 from pti_pipeline.errors import ModelError
+from pti_pipeline.families.single_file import look_into
 from pti_pipeline.headers import HUB_ID
-from pti_pipeline.weights import SUFFIX, refuse_pickle
+from pti_pipeline.weights import SUFFIX
 
 INDEX = "model_index.json"
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
@@ -51,8 +49,8 @@ def recognise(source: str, name: str, files: Mapping[str, str]) -> tuple[str, li
         index = read_index(source, name)
         _check_parts(Path(source), name, index)
     elif os.path.isfile(source) or source.endswith(SUFFIX):
-        kind = _kind(Path(source), name)
-        return files.get(kind, kind), []
+        file = look_into(Path(source), name)
+        return files.get(file.kind, file.kind), file.absent
     else:
         index = read_index(source, name)
     absent = [part for part, kind in index.items() if kind == [None, None]]
@@ -82,29 +80,6 @@ def _check_parts(folder: Path, name: str, index: Mapping[str, Any]) -> None:
         there = ", ".join(part for part in named if part not in missing) or "nothing"
         what = f"'{name}' lacks {', '.join(missing)}; of the parts that its {INDEX} names it has "
         raise ModelError("E401", what + there, "copy or download the whole folder")
-
-
-def _kind(path: Path, name: str) -> str:
-    """Which kind of checkpoint a single file holds, as diffusers calls it; only names are read."""
-    hint = "give a folder, a .safetensors file or a hub id of a whole model"
-    if path.is_file():
-        refuse_pickle(path)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            names = file.keys()
-            shapes = {key: file.get_slice(key).get_shape() for key in names}
-        kind = str(
-            infer_diffusers_model_type(
-                {k: torch.empty(s, device="meta") for k, s in shapes.items()}
-            )
-        )
-    except Exception as error:  # whatever safetensors or diffusers make of what is no checkpoint
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError("E401", f"can't load the base model '{name}' ({reason})", hint) from error
-    if kind == "v1" and CHECKPOINT_KEY_NAMES["v1"] not in shapes:  # its answer to all else
-        what = f"'{name}' holds no checkpoint of a base model that diffusers knows"
-        raise ModelError("E401", what, hint)
-    return kind
 
 
 def _asked_index(source: str, name: str) -> dict[str, Any]:

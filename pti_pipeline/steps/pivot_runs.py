@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
+from pti_pipeline.hashes import SHOWN
 from pti_pipeline.tracking.find import Found, get_run
 
 
@@ -33,9 +34,11 @@ def find_pivots(names: Sequence[str]) -> dict[str, Found]:
 def check_base(base: BaseModel, inversions: Iterable[Found]) -> None:
     """Raise ``ModelError`` if a pivot was inverted on another base."""
     for found in inversions:
-        if base.fingerprint != found.tags["pti.base_fingerprint"]:
+        expected = found.tags["pti.base_fingerprint"]
+        if base.fingerprint != expected:
             known = found.tags["pti.base"]
-            what = f"the pivot was inverted on base '{known}', not on '{base.name}'"
+            told = f"expected {expected[:SHOWN]}, found {base.fingerprint[:SHOWN]}"
+            what = f"the pivot was inverted on base '{known}', not on '{base.name}' ({told})"
             raise ModelError("E404", what, f"use --base {known}")
 
 

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
+from click.testing import CliRunner
+from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS
 from safetensors.torch import save_file
-from tiny_families import build_families
 from transformers import CLIPTokenizer
 
+from pti_pipeline.cli import main
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import FAMILIES, load
 from pti_pipeline.families.recognise import recognise
@@ -39,7 +41,8 @@ def test_a_single_file_is_told_by_its_weights(family, tmp_path):
     shapes = CHECKPOINTS[family]
     path = tmp_path / "model.safetensors"
     save_file({name: torch.zeros(shape, dtype=torch.int8) for name, shape in shapes.items()}, path)
-    assert recognise(str(path), "x", KINDS) == (family, [])
+    absent = ["text_encoder_3", "tokenizer_3"] if family == "StableDiffusion3Pipeline" else []
+    assert recognise(str(path), "x", KINDS) == (family, absent)
     if family not in FAMILIES:
         with pytest.raises(ModelError, match=f"E406.*is a {family}.*StableDiffusionXLPipeline"):
             load(str(path), "cpu")
@@ -56,16 +59,16 @@ def test_a_file_of_other_weights_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["text_encoder_2", "transformer", "scheduler"])
-def test_a_folder_that_lacks_a_part_tells_what_is_there(part, tmp_path):
-    folder = build_families(tmp_path)["sd3"]
+def test_a_folder_that_lacks_a_part_tells_what_is_there(part, families, tmp_path):
+    folder = shutil.copytree(families["sd3"], tmp_path / "model")
     shutil.rmtree(folder / part)
     with pytest.raises(ModelError, match=rf"E401.*lacks {part}; .*vae") as caught:
         load(str(folder), "cpu")
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_that_the_family_needs_and_the_index_does_without(tmp_path):
-    folder = build_families(tmp_path)["sdxl"]
+def test_a_part_that_the_family_needs_and_the_index_does_without(families, tmp_path):
+    folder = shutil.copytree(families["sdxl"], tmp_path / "model")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "text_encoder": [None, None]}))
     with pytest.raises(ModelError, match=r"E401.*text_encoder") as caught:
@@ -90,3 +93,26 @@ def test_two_tokenizers_that_know_other_words(families, family, tmp_path):
     second.save_pretrained(folder / "tokenizer_2")
     with pytest.raises(ModelError, match="its two CLIP tokenizers know other words"):
         load(str(folder), "cpu")
+
+
+def test_the_command_tells_each_family_in_a_line():
+    """What it is recognised by, and what it supports."""
+    done = CliRunner().invoke(main, ["families"])
+    assert done.exit_code == 0
+    all_forms = "diffusers, embedding, kohya, bundle, merged"
+    told = {
+        "Stable Diffusion 1.x and 2.x": ("StableDiffusionPipeline", "v1, v2", all_forms),
+        "Stable Diffusion XL": ("StableDiffusionXLPipeline", "xl_base", all_forms),
+        "Stable Diffusion 3 and 3.5": (
+            *("StableDiffusion3Pipeline", "sd3, sd35_medium, sd35_large"),
+            "diffusers, embedding, merged",
+        ),
+    }
+    lines = done.output.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [*told]
+    for line, (pipeline, kinds, forms) in zip(lines, told.values(), strict=True):
+        assert f": a folder or hub id of a {pipeline}, or a .safetensors file ({kinds}); " in line
+        assert line.endswith(f"; exports {forms}.")
+        family = FAMILIES[pipeline]
+        assert f"predicts {family.predicts}; the token goes to {family.learns}; " in line
+    assert {*KINDS} <= {*DIFFUSERS_DEFAULT_PIPELINE_PATHS}, "kinds as diffusers calls them"
