@@ -18,7 +18,7 @@ from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates, scale_of
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""
@@ -123,7 +123,7 @@ def invert(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, vectors)
-    manner = manner_of(experiments)
+    manner = manner_of(experiments, scale_of(base.dtype, size * material.mean[0].numel()))
     before = vectors.detach().clone()
     for record in optimise([vectors], loss, lr, steps, clip, settle, state, size, manner):
         now = vectors.detach()

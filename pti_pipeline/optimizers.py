@@ -44,12 +44,16 @@ class Manner:
         :mod:`pti_pipeline.averages`. Empty for none.
     piece : int
         Rows of each one's batch in a pass at most; 0 for as many as memory holds.
+    scale : float
+        What losses are multiplied by on the way back, and gradients divided by; see
+        :func:`pti_pipeline.training.scale_of`.
     """
 
     optimizer: str = "adam"
     decay: tuple[float, ...] = ()
     ema: tuple[float, ...] = ()
     piece: int = 0
+    scale: float = 1.0
 
 
 ADAM = Manner()

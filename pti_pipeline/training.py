@@ -15,6 +15,9 @@ from pti_pipeline.optimizers import ADAM, Manner, update
 from pti_pipeline.settings import TrainSettings
 from pti_pipeline.state import PATIENCE, State
 
+SAFE = 256
+"""Numbers of a batch over which a mean loss has gradients that float16 can hold."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -85,10 +88,30 @@ def rates(experiments: Sequence[TrainSettings], like: Tensor) -> tuple[Tensor, T
     return like.new_tensor(lr), like.new_tensor(clip)
 
 
-def manner_of(experiments: Sequence[TrainSettings], decay: Sequence[float] = ()) -> Manner:
+def manner_of(
+    experiments: Sequence[TrainSettings], scale: float, decay: Sequence[float] = ()
+) -> Manner:
     """How experiments of one pack are updated."""
     first, ema = experiments[0], tuple(e.ema for e in experiments)
-    return Manner(first.optimizer, tuple(decay), ema, first.micro_batch)
+    return Manner(first.optimizer, tuple(decay), ema, first.micro_batch, scale)
+
+
+def scale_of(dtype: torch.dtype, latents: int) -> float:
+    """What a base of ``dtype`` wants losses multiplied by, over ``latents`` numbers of a batch.
+
+    A loss is a mean, so the gradient of each prediction is some 1 / ``latents``: in float16 that
+    is rounded to few digits, and in the layers before to zero. A scale that depends on nothing
+    else keeps experiments apart and lets a training go on as it was; as a power of two it rounds
+    nothing. It is 1 for other types, whose exponents reach far enough.
+
+    Examples
+    --------
+    >>> scale_of(torch.float16, 4 * 4 * 128 * 128), scale_of(torch.bfloat16, 4 * 4 * 128 * 128)
+    (1024.0, 1.0)
+    """
+    if dtype != torch.float16:
+        return 1.0
+    return 2.0 ** max(0, math.floor(math.log2(latents / SAFE)))
 
 
 def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:
@@ -182,7 +205,7 @@ def optimise(
     averaged = any(manner.ema)
     while state.step < steps:
         average = averages.uncover(state) if averaged else state.values
-        descend = partial(_descend, parameters, loss, state.step)
+        descend = partial(_descend, parameters, loss, state.step, manner.scale)
         before = state.edges.tolist(), state.rows.tolist()
         *split, ((own, nothing, term), gradients) = memory.halving(*before, descend)
         state.edges, state.rows = (torch.tensor(edges) for edges in split)
@@ -208,17 +231,23 @@ def _settled(state: State, settle: Callable[[], Tensor] | None, moved: Tensor) -
 
 
 def _descend(
-    parameters: Sequence[Tensor], loss: Loss, step: int, passes: Sequence[memory.Pass]
+    parameters: Sequence[Tensor],
+    loss: Loss,
+    step: int,
+    scale: float,
+    passes: Sequence[memory.Pass],
 ) -> tuple[Tensor, list[Tensor]]:
     """Losses of all experiments (own, nothing, term), (3, K), and gradients, pass by pass."""
     answers, total = dict[int, Tensor](), list[Tensor]()
     for part, rows in passes:
         losses = loss(step, part, rows)
-        total_of = losses.total.sum()
+        total_of = losses.total.sum() * scale
         gradients = torch.autograd.grad(total_of, parameters, materialize_grads=True)
         # an experiment's gradient is zero in every pass but its own
         total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
         told = torch.stack([a.detach() for a in (losses.own, losses.nothing, losses.term)])
         first = part.start
         answers[first] = answers[first] + told if first in answers else told
+    if scale != 1:
+        total = [gradient / scale for gradient in total]
     return torch.cat([*answers.values()], 1), total

@@ -22,7 +22,7 @@ from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates, scale_of
 
 
 @torch.no_grad()
@@ -199,7 +199,8 @@ def finetune(
 
     steps = max(e.steps for e in experiments)
     lr, clip = rates(experiments, adapter.parameters[0])
-    manner = manner_of(experiments, [e.weight_decay for e in experiments])
+    scale = scale_of(base.dtype, first.batch_size * material.mean[0].numel())
+    manner = manner_of(experiments, scale, [e.weight_decay for e in experiments])
     numbers = sum(p[0].numel() for p in adapter.parameters)
     weights, before = travel.base_norm(adapter), travel.place(adapter)
     loss, size = partial(tuning_losses, tuned), first.batch_size

@@ -6,13 +6,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from pti_pipeline import lora, travel
+from pti_pipeline.batches import prepare
+from pti_pipeline.characters import Characters, draw
+from pti_pipeline.data import load_subject
 from pti_pipeline.errors import UsageError
 from pti_pipeline.families import few_bits, load
 from pti_pipeline.families.drafts import draft
 from pti_pipeline.families.few_bits import BLOCK, FewBits, decode, encode, levels
 from pti_pipeline.live import held_bytes
 from pti_pipeline.needs import weights_of
-from pti_pipeline.settings import TARGETS
+from pti_pipeline.pivot import Pivot
+from pti_pipeline.settings import TARGETS, FinetuneSettings, SampleSettings
+from pti_pipeline.tuning import finetune
 
 NEAR = {4: 0.1, 8: 0.007}
 """Relative error of normal weights, by norm."""
@@ -94,6 +99,41 @@ def test_loras_are_trained_on_it(bits):
     lora.detach(adapter)
     with torch.no_grad():
         assert torch.equal(base.predict(latents, times, condition), before)
+
+
+ADAPTED = {4: {"dora": True, "encoders": True}, 8: {}}
+
+
+@pytest.mark.parametrize("folder", ["sdxl", "sd3"], indirect=True)
+def test_a_character_on_it_is_trained_kept_and_drawn(folder, bits, pictures, tmp_path):
+    base = load(str(folder), "cpu", bits=bits)
+    assert {type(m) for m in base.denoiser.modules() if isinstance(m, nn.Linear)} == {FewBits}
+    start = base.initializer_row("cat")[None]
+    pivot = Pivot("<c>", "cat", start + 0.1, start, base.widths)
+    more = dict(ADAPTED[bits])
+    encoders = base.encoders if more.pop("encoders", False) else lora.NONE
+    adapter = lora.attach(base.denoiser, 2, 2.0, TARGETS, [0], encoders=encoders, **more)
+    begun = [p.clone() for p in adapter.parameters]
+    material = prepare(base, load_subject(pictures, base.resolution), ["<c>"])
+    runs = [FinetuneSettings(lr=0.01, steps=2, batch_size=1)]
+    *_, last = finetune(base, adapter, material, [pivot], runs)
+    assert last.alive.all() and float(last.derived["distance/relative"]) > 0
+    moved = [not torch.equal(*each) for each in zip(begun, adapter.parameters, strict=True)]
+    assert sum(moved) > 0.9 * len(moved)  # some answer nobody, see test_adapters
+    who, how = Characters("<c>", pivot.embedding[None]), SampleSettings(3, 4.0)
+
+    def drawn():
+        return draw(base, who, ["a photo of {}"], [3], how)
+
+    picture = drawn()
+    lora.detach(adapter)
+    without = drawn()
+    base.save_lora(lora.peft_state(adapter, 0), adapter.config.facts(), tmp_path)
+    state, facts = base.load_lora(tmp_path / "pytorch_lora_weights.safetensors")
+    again = lora.attach_states(base.denoiser, [state], facts, base.encoders)
+    torch.testing.assert_close(drawn(), picture)
+    lora.detach(again)
+    assert picture.isfinite().all() and not torch.allclose(picture, without, atol=1e-3)
 
 
 def test_without_its_library_no_base_is_loaded(bits, monkeypatch):

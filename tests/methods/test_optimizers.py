@@ -90,6 +90,20 @@ def test_weight_decay_is_torchs_adamw_for_each_experiment(decay):
             torch.testing.assert_close(q[k].detach(), p.detach(), rtol=1e-9, atol=1e-9)
 
 
+def test_weight_decay_beside_means_in_8_bits_is_that_beside_exact_ones():
+    ends, lr = [], RATES / 100
+    for name in ("adam", "adam-8bit"):
+        for decay in ((), (0.0, 0.5, 2.0)):
+            ends.append(start())
+            descend(ends[-1], lr, 1, name, decay=decay)
+    for first, *others in zip(start(), *ends, strict=True):
+        plain, decayed, coarse, both = (p.detach() for p in others)
+        shares = (lr * torch.tensor([0.0, 0.5, 2.0])).view(-1, *[1] * (first.ndim - 1))
+        torch.testing.assert_close(coarse - both, shares * first, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(coarse, plain)  # whose first step is from the very gradient
+        torch.testing.assert_close(both, decayed)
+
+
 def test_prodigys_weight_decay_is_in_the_rates_that_it_applies():
     ends = []
     for decay in ((), (0.0, 0.0, 0.0), (0.0, 0.1, 0.0)):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from interrupted import STEPS, check, follow
 
 from pti_pipeline import lora
 from pti_pipeline.batches import prepare
@@ -14,34 +15,10 @@ from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
 from pti_pipeline.state import State
 from pti_pipeline.tuning import finetune
 
-STEPS, PLACE = 12, 5
-
 
 @pytest.fixture
 def material(base, pictures):
     return prepare(base, load_subject(pictures, 16), ["<c>"])
-
-
-def follow(moments, state, until=STEPS):
-    """Numbers at each step, and what is kept at the last one."""
-    seen = []
-    for moment in moments:
-        seen.append({**moment.metrics, **moment.derived, "going": moment.going})
-        if moment.step == until:
-            break
-    return seen, {name: value.detach().clone() for name, value in state.tensors().items()}
-
-
-def check(training):
-    """Compare one training with one that is interrupted; its state is given by ``training``."""
-    seen, whole = follow(*training(None))
-    before, kept = follow(*training(None), until=PLACE)
-    after, again = follow(*training(State.load(kept, PLACE, "cpu")))
-    assert len(seen) == len(before) + len(after) == STEPS
-    for one, other in zip(seen, before + after, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 def test_an_inversion_goes_on(base, material):
@@ -131,10 +108,10 @@ def test_trainings_in_micro_batches_are_those_of_whole_ones_and_go_on(
     fresh = [p.detach().clone() for p in adapter.parameters]
     terms = regularize(base, adapter, material, [pivot], ["a photo of {}"], tunings[0])
     for training, rows in ((inverting, 2), (tuning, 4)):
-        seen, whole = follow(*training(None))
+        seen, whole = follow(*training(None), STEPS)
         with monkeypatch.context() as patch:
             fits_only(rows, base, patch)
-            pieces, kept = follow(*training(None))
+            pieces, kept = follow(*training(None), STEPS)
             assert kept["rows"].tolist() == [0, 2, 4] and whole["rows"].tolist() == [0, 4]
             for one, other in zip(seen, pieces, strict=True):
                 for name, value in one.items():

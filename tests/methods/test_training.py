@@ -242,7 +242,18 @@ def test_each_setting_of_the_inversion_matters(base, subject, change):
     assert not torch.equal(ends[0], ends[2])
 
 
-@pytest.mark.parametrize("change", [{"rank": 3}, {"alpha": 8.0}, {"lr": 0.02}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank": 3},
+        {"alpha": 8.0},
+        {"lr": 0.02},
+        {"seed": 1},
+        {"batch_size": 3},
+        {"steps": 6},
+        {"clip": 1e-3},
+    ],
+)
 def test_each_setting_of_the_tuning_matters(base, subject, change):
     material = prepare(base, subject, ["<c>"])
     pivot = Pivot("<c>", "cat", base.initializer_row("cat")[None], torch.zeros(1, 16))
