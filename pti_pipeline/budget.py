@@ -25,7 +25,7 @@ class Needs:
     asides : Asides
     step : Step
     reads : bool
-        Whether a step runs the text encoders: in an inversion.
+        Whether a step runs the text encoders: in an inversion, or of a LoRA that adapts them.
     offload : bool
         Whether only the parts in use are on the device.
     """

@@ -25,8 +25,9 @@ from pti_pipeline.live import Efficient, counted, most_bytes
 from pti_pipeline.losses import pack_losses
 from pti_pipeline.noising import noised
 from pti_pipeline.optimizers import Manner, update
-from pti_pipeline.settings import TARGETS, FinetuneSettings, InvertSettings
+from pti_pipeline.settings import FinetuneSettings, InvertSettings
 from pti_pipeline.state import State
+from pti_pipeline.targets import chosen
 from pti_pipeline.training import Losses, rates
 
 T5_LENGTH = 256
@@ -149,7 +150,8 @@ def step_of(base: BaseModel, settings: Settings, experiments: int = 1) -> Step:
 
 @contextmanager
 def _inversion(base: BaseModel, settings: InvertSettings, experiments: int) -> Iterator[Trained]:
-    vectors = torch.zeros(experiments, 1, sum(base.widths), device=base.device)
+    shape = (experiments, settings.vectors, sum(base.widths))
+    vectors = torch.zeros(shape, device=base.device)
     spared = [base.denoiser, *base.text_encoders] if settings.checkpointing else []
     material, some = _material(base), _some(settings)
 
@@ -167,13 +169,20 @@ def _tuning(base: BaseModel, settings: FinetuneSettings, experiments: int) -> It
     material = _material(base)
     with torch.no_grad():
         states = base.condition(material.ids)
-    adapter = lora.attach(base.denoiser, settings.rank, settings.alpha, TARGETS, seeds)
-    spared = [base.denoiser] if settings.checkpointing else []
+    endings = chosen(base.denoiser, settings, base.feed_forward)
+    encoders = base.encoders if settings.text_encoder == "yes" else lora.NONE
+    how = settings.rslora == "yes", encoders, settings.dora == "yes"
+    adapter = lora.attach(base.denoiser, settings.rank, settings.alpha, endings, seeds, *how)
+    spared = [base.denoiser, *encoders.values()] if settings.checkpointing else []
 
     def loss() -> Losses:
         asked = noised(base, material, seeds, size, 0, some)
         with recomputed(spared, lambda: (nullcontext(), Efficient())):
-            answers = base.predict(asked.noisy, asked.timesteps, states[asked.prompts])
+            if encoders:
+                condition = base.condition(material.ids[asked.prompts])
+            else:
+                condition = states[asked.prompts]
+            answers = base.predict(asked.noisy, asked.timesteps, condition)
         told = pack_losses(answers, asked.target, asked.area, asked.weights, experiments, size)
         return Losses.plain(*told)
 

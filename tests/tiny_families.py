@@ -24,7 +24,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from faults.tiny import WORDS, build_base
+from faults.tiny import USUAL, WORDS, build_base
 from pti_pipeline.steps.world_training.tokenizer import build_tokenizer
 
 
@@ -43,7 +43,8 @@ def _sd(folder: Path) -> Path:
 
 
 def _sd_velocity(folder: Path) -> Path:
-    return build_base(folder, "v_prediction")
+    """With projections as Stable Diffusion 2's: linear."""
+    return build_base(folder, "v_prediction", {**USUAL, "use_linear_projection": True})
 
 
 def _sdxl(folder: Path) -> Path:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from pti_pipeline.cli.adapting import adaptation_settings, adapting
+from pti_pipeline.cli.optimizing import OPTIMIZER
 from pti_pipeline.cli.options import option, whole
 from pti_pipeline.cli.sparing import BASE_BITS, OFFLOAD, PRECISION
 from pti_pipeline.settings import FinetuneSettings, InvertSettings
@@ -19,7 +21,10 @@ GIB = 2**30
 @BASE_BITS
 @option("batch-size", 4, "Rows of each optimizer update.", type=whole("batch_size", 1))
 @option("micro-batch", 0, "Rows of each batch in a pass; 0: all.", type=whole("micro_batch", 0))
+@option("vectors", 1, "Learned vectors of the token.", type=whole("vectors", 1))
 @option("rank", 4, "Rank of the LoRA.", type=whole("rank", 1))
+@adapting
+@OPTIMIZER
 @option("pack", 1, "Experiments in one pass.", type=click.IntRange(1, 4096))
 @option("checkpointing", "no", "As in pti finetune: yes or no.", type=bool)
 @OFFLOAD
@@ -30,24 +35,25 @@ def memory(**o: Any) -> None:
     Only configurations are read, no weights. What is counted are tensors; a GPU's kernels take some
     more inside, and its allocator.
     """
-    names = ("batch_size", "micro_batch", "checkpointing")
+    names = ("batch_size", "micro_batch", "checkpointing", "optimizer")
     shared = {name: o[name] for name in names}
-    invert, finetune = InvertSettings(**shared), FinetuneSettings(**shared, rank=o["rank"])
+    invert = InvertSettings(**shared, vectors=o["vectors"])
+    finetune = FinetuneSettings(**shared, rank=o["rank"], **adaptation_settings(o))
     from pti_pipeline import budget
     from pti_pipeline.families import choose_device
     from pti_pipeline.families.drafts import draft
     from pti_pipeline.machine import free_bytes
     from pti_pipeline.needs import asides_of, step_of, weights_of
-    from pti_pipeline.settings import TARGETS
-    from pti_pipeline.targets import check_rank
+    from pti_pipeline.targets import check_rank, chosen
 
     drawn = draft(o["base"], o["precision"], o["base_bits"])
-    check_rank(drawn.base.denoiser, o["rank"], TARGETS)
+    denoiser, reads = drawn.base.denoiser, finetune.text_encoder == "yes"
+    check_rank(denoiser, finetune.rank, chosen(denoiser, finetune, drawn.base.feed_forward))
     weights, asides = weights_of(drawn), asides_of(drawn)
     stages = {
         "invert": budget.Needs(weights, asides, step_of(drawn.base, invert), True, o["offload"]),
         "finetune": budget.Needs(
-            weights, asides, step_of(drawn.base, finetune), False, o["offload"]
+            weights, asides, step_of(drawn.base, finetune), reads, o["offload"]
         ),
     }
     there = int(o["budget"] * GIB) or free_bytes(choose_device("auto"))

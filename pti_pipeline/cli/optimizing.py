@@ -9,14 +9,15 @@ import click
 from pti_pipeline.cli.options import Command, option, whole
 from pti_pipeline.settings import NORMS, OPTIMIZERS
 
+OPTIMIZER = option(
+    "optimizer",
+    "adam",
+    "adam; adam-8bit, which remembers in 8 bits; or prodigy, which finds its learning rate: "
+    "--lr is then a factor, usually 1.",
+    type=click.Choice(OPTIMIZERS),
+)
 OPTIONS = (
-    option(
-        "optimizer",
-        "adam",
-        "adam; adam-8bit, which remembers in 8 bits; or prodigy, which finds its learning rate: "
-        "--lr is then a factor, usually 1.",
-        type=click.Choice(OPTIMIZERS),
-    ),
+    OPTIMIZER,
     option(
         "ema",
         0.0,

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from torch.nn import functional as F
 
-from pti_pipeline import budget
+from pti_pipeline import budget, needs
 from pti_pipeline.cli import main
 from pti_pipeline.families import load
 from pti_pipeline.families.drafts import draft
@@ -50,6 +50,17 @@ def test_shapes_tell_what_a_real_update_takes(tiny_folder, kind, options):
 @pytest.mark.parametrize("kind", [InvertSettings, FinetuneSettings])
 def test_and_of_the_embedded_world(kind):
     _compare("world", kind, {"checkpointing": True})
+
+
+@pytest.mark.parametrize("less", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_and_of_all_that_a_lora_may_adapt(tiny_folder, less):
+    adapting = {"targets": "attention+feed-forward", "text_encoder": "yes", "dora": "yes"}
+    _compare(str(tiny_folder), FinetuneSettings, {"checkpointing": less, **adapting})
+
+
+@pytest.mark.slow
+def test_and_of_several_vectors(tiny_folder):
+    _compare(str(tiny_folder), InvertSettings, {"vectors": 3, "optimizer": "prodigy"})
 
 
 def _compare(name, kind, options):
@@ -167,3 +178,30 @@ def test_the_command_prints_a_table_and_reads_no_weights(tmp_path):
     file.touch()
     done = CliRunner().invoke(main, ["memory", f"--base={file}"])
     assert done.exit_code == 2 and "E209" in done.output
+
+
+def test_the_command_estimates_what_its_options_ask_for(monkeypatch):
+    asked, told = [], []
+    monkeypatch.setattr(needs, "step_of", lambda base, settings: asked.append(settings))
+    monkeypatch.setattr(needs, "asides_of", lambda drawn: None)
+    monkeypatch.setattr(budget, "table", lambda stages, *_: told.append(stages))
+    adapting = ["--text-encoder=yes", "--targets=to_q,ff.net.2", "--dora=yes", "--rslora=yes"]
+    done = CliRunner().invoke(
+        main, ["memory", *adapting, "--optimizer=adam-8bit", "--vectors=8", "--rank=2"]
+    )
+    assert done.exit_code == 0, done.output
+    (invert, finetune), (stages,) = asked, told
+    assert invert == InvertSettings(optimizer="adam-8bit", vectors=8)
+    own = {"text_encoder": "yes", "targets": "to_q,ff.net.2", "dora": "yes", "rslora": "yes"}
+    assert finetune == FinetuneSettings(optimizer="adam-8bit", rank=2, **own)
+    assert stages["invert"].reads and stages["finetune"].reads
+    done = CliRunner().invoke(main, ["memory", "--targets=nothing"])
+    assert done.exit_code == 2 and "E207" in done.output
+
+
+def test_what_a_lora_adapts_is_counted(least_folder):
+    base = draft(str(least_folder)).base
+    changes = {"targets": "attention+feed-forward"}, {"text_encoder": "yes"}, {"dora": "yes"}
+    usual, *others = (step_of(base, FinetuneSettings(batch_size=1, **c)) for c in ({}, *changes))
+    for other in others:
+        assert other.kept > usual.kept and other.held > usual.held

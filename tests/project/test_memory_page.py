@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from pti_pipeline.cli import main
+from pti_pipeline.families.drafts import draft
+from pti_pipeline.needs import step_of
+from pti_pipeline.settings import FinetuneSettings, InvertSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/memory.md").read_text("utf-8")
@@ -33,6 +36,19 @@ def test_goals_are_met():
         ("stable-diffusion-xl", "12"),
         ("stable-diffusion-3-medium", "16"),
     }
+
+
+@pytest.mark.slow
+def test_what_checkpointing_leaves_to_hold_is_what_the_page_of_updates_says():
+    page = (ROOT / "docs/reference/updates.md").read_text("utf-8")
+    said = r"an inversion holds (\S+) MB in place of (\S+) and a LoRA (\S+) in place of ([\d.]+)"
+    world = draft("world").base
+    held = [
+        step_of(world, kind(checkpointing=less)).held / 1e6
+        for kind in (InvertSettings, FinetuneSettings)
+        for less in (True, False)
+    ]
+    assert [f"{value:.1f}" for value in held] == list(re.search(said, page).groups())
 
 
 @pytest.mark.slow

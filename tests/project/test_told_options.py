@@ -19,6 +19,25 @@ def options(command):
 
 
 ALL = set().union(*(options(command) for command in main.commands.values()))
+DEFAULTS = {
+    "learning rate": ["--lr"],
+    "updates": ["--steps"],
+    "rows of an update": ["--batch-size"],
+    "vectors": ["--vectors"],
+    "rank, alpha": ["--rank", "--alpha"],
+    "weight decay": ["--weight-decay"],
+    "gradient's norm": ["--clip"],
+    "average over updates": ["--ema"],
+    "draws of timesteps": ["--timestep-bias"],
+}
+"""Of the rows of "Defaults side by side", the options whose defaults are in the last column."""
+OFF = {
+    "--weight-decay": "none",
+    "--clip": "not bounded",
+    "--ema": "none",
+    "--timestep-bias": "even",
+}
+"""How the page says that a default is 0, or that the command has no such option."""
 
 
 def calls(text):
@@ -60,3 +79,22 @@ def test_nominal_distances_are_the_products_of_their_rows():
     assert len(found) == 16
     for name, rate, updates, factor, nominal, *_ in found:
         assert float(rate) * float(updates) * float(factor) == pytest.approx(float(nominal)), name
+
+
+@pytest.mark.parametrize(("name", "of"), [("invert", "token"), ("finetune", "LoRA")])
+def test_our_defaults_beside_the_others_are_those_of_the_commands(name, of):
+    defaults = {p.opts[0]: p.default for p in main.commands[name].params}
+
+    def told(option):
+        value = defaults.get(option, 0)
+        return f"{value:g}" if value else OFF[option]
+
+    text = OTHERS.read_text("utf-8").split(f"Of the {of}:\n\n")[1].split("\n\n")[0]
+    head, _, *table = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
+    assert head[-1] == f"`pti {name}`"
+    page = {row[0]: row[-1] for row in table}
+    assert page.pop("schedule") == "constant"
+    assert not [option for option in defaults if re.search("schedul|warmup", option)]
+    assert page == {row: ", ".join(map(told, DEFAULTS[row])) for row in page}
+    nominal = {row[0]: row[1:3] for row in rows("recipe")}
+    assert nominal[f"`pti {name}`, defaults"] == [told("--lr"), told("--steps")]

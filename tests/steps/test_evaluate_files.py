@@ -2,7 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
-from documented import untold
+from documented import outside, untold
 from mlflow import MlflowClient
 from stores import store_in
 
@@ -60,11 +60,12 @@ def same(found, run):
 
 
 @pytest.mark.slow
-def test_the_reference_tells_all_that_is_logged_of_another_base(made):
+def test_the_reference_tells_all_that_is_logged_of_another_base_and_its_ranges(made):
     pivot, tuned, *_ = made
     keys = {*pivot.metrics, *tuned.metrics}
     assert {"reconstruction/dino_relative", "editability/clip_t_margin"} <= keys
     assert untold(keys) == set()
+    assert [outside(run.metrics, world=False) for run in (pivot, tuned)] == [{}, {}]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
-from documented import untold
+from documented import outside, untold
 from mlflow import MlflowClient
 from PIL import Image
 from safetensors import safe_open
@@ -93,6 +94,19 @@ def test_the_reference_tells_all_that_its_runs_log(study):
     assert {run.tags["pti.step"] for run in runs} >= {"main", "sweep", "evaluate", "select"}
     assert untold(key for run in runs for key in run.metrics) == set()
     assert untold(tag for run in runs for tag in run.tags if tag.startswith("pti.")) == set()
+
+
+def test_every_value_is_within_the_range_that_the_reference_tells(study):
+    """Of every run, at every step, as the store has them."""
+    folder, _ = study
+    with sqlite3.connect(folder / "mlflow.db") as rows:
+        asked = "select run_uuid, step, key, value from metrics where not is_nan"
+        logged = rows.execute(asked).fetchall()
+    moments = {}
+    for run, step, key, value in logged:
+        moments.setdefault((run, step), {})[key] = value
+    assert len(logged) > 500
+    assert [found for each in moments.values() if (found := outside(each))] == []
 
 
 def test_the_study_ends_with_its_report(study):
