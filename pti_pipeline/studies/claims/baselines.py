@@ -23,7 +23,8 @@ from pti_pipeline.training import Losses, optimise, rates
 from pti_pipeline.tuning import finetune
 
 LORA_LR, TOKEN_LR = 1e-4, 3e-4
-"""Of diffusers' DreamBooth LoRA script, and of the token in cog-sdxl's joint training."""
+"""Of the LoRA: that of the README of diffusers' DreamBooth LoRA script, whose own default is 5e-4.
+Of the token: that of cog-sdxl's joint training."""
 HALFWAY = 0.5
 """Share of the steps after which the token is frozen: diffusers' and cog-sdxl's default."""
 RARE = "~"
