@@ -43,8 +43,8 @@ NEVER = Strike()
 def run(command: Callable[[], object], place: Path, strike: Strike = NEVER) -> tuple[int, int]:
     """Run a command in a folder with a store, as a process group of its own.
 
-    What was killed is down when this returns, its workers too: one that waits for the disk dies
-    late, and has its locks until then.
+    What was killed is down when this returns, and what it forked: a worker that waits for the disk
+    dies late, and has its locks until then.
 
     Returns
     -------
@@ -67,8 +67,9 @@ def run(command: Callable[[], object], place: Path, strike: Strike = NEVER) -> t
         time.sleep(0.005)
     hung = not strike.seconds and time.monotonic() > deadline
     code = HUNG if hung else os.waitstatus_to_exitcode(ended[1])
-    if code < 0:
-        select.select([living], [], [], PATIENCE)  # it can be read once nobody has the other end
+    # it can be read once nobody has the other end
+    if code < 0 and not select.select([living], [], [], PATIENCE)[0]:
+        code = HUNG
     os.close(living)
     return code, int.from_bytes(counter[:8], "little")
 

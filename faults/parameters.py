@@ -29,7 +29,7 @@ NEEDED = {"finetune": "--pivot=x", "select": "--run=x", "register": "--run=x", "
 
 COMMANDS = (
     "main", "invert", "finetune", "sweep", "evaluate", "select", "register", "report", "generate",
-    "export", "claims", "sync", "ui",
+    "export", "claims", "sync", "ui", "memory",
     "world train", "world export", "world check", "world sample", "world render", "world blind",
 )  # fmt: skip
 
@@ -46,6 +46,7 @@ INTEGERS = {
     "evaluate": ("samples", "edit-seeds", "sampling-steps", "deciding"),
     "generate": ("count", "seed", "sampling-steps"),
     "ui": ("port",),
+    "memory": ("batch-size", "micro-batch", "rank", "vectors", "pack"),
     "world train": ("seed", "updates"),
     "world render": ("count", "size", "seed"),
     "world sample": ("count", "sampling-steps"),
@@ -66,6 +67,7 @@ CHOICES = {
     "finetune": ("reg-latents", "reg-timesteps", "rslora", "text-encoder", "dora"),
     "sweep": ("stage", "executor", "precision"),
     "claims": ("claim",),
+    "memory": ("optimizer", "rslora", "text-encoder", "dora", "precision"),
     "world check": ("quick",),
 }
 BOOLS = {

@@ -22,7 +22,7 @@ from pti_pipeline.characters import Characters, draw, together
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families import load
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.hashes import SHOWN, check_hashes, file_hashes
+from pti_pipeline.hashes import both, check_hashes, file_hashes
 from pti_pipeline.pivot import Pivot, load_pivot
 from pti_pipeline.sampling import to_uint8
 from pti_pipeline.settings import SampleSettings
@@ -170,7 +170,7 @@ def draw_bundles(
 
 def _check_base(base: BaseModel, token: str, fingerprint: str) -> None:
     if base.fingerprint != fingerprint:
-        told = f"expected {fingerprint[:SHOWN]}, found {base.fingerprint[:SHOWN]}"
+        told = both(fingerprint, base.fingerprint)
         raise ModelError(
             "E404",
             f"base model '{base.name}' is not the one that '{token}' was trained on ({told})",

@@ -24,11 +24,21 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
 
 
+def both(expected: str, found: str) -> str:
+    """Say which hash was expected and which was found, by their first digits.
+
+    Examples
+    --------
+    >>> both("0123456789abcdef", "fedcba9876543210")
+    'expected 0123456789ab, found fedcba987654'
+    """
+    return f"expected {expected[:SHOWN]}, found {found[:SHOWN]}"
+
+
 def check_hashes(what: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
     """Raise ``ModelError`` unless files are those that were written, no more and no fewer."""
     for name in sorted({*expected, *found}):
         one, other = str(expected.get(name, "no file")), found.get(name, "no file")
         if one != other:
-            told = f"expected {one[:SHOWN]}, found {other[:SHOWN]}"
-            what = f"{what}: {name} has changed since it was written ({told})"
+            what = f"{what}: {name} has changed since it was written ({both(one, other)})"
             raise ModelError("E425", what, "register or train it again")

@@ -102,7 +102,18 @@ def scale_of(dtype: torch.dtype, latents: int) -> float:
     A loss is a mean, so the gradient of each prediction is some 1 / ``latents``: in float16 that
     is rounded to few digits, and in the layers before to zero. A scale that depends on nothing
     else keeps experiments apart and lets a training go on as it was; as a power of two it rounds
-    nothing. It is 1 for other types, whose exponents reach far enough.
+    nothing.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    latents : int
+        All numbers of one experiment's batch.
+
+    Returns
+    -------
+    float
+        A power of two; 1 for other types, whose exponents reach far enough.
 
     Examples
     --------

@@ -29,6 +29,8 @@ ENCODERS: dict[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("sd3", "sd35_medium", "sd35_large"), (("clip_sd3",), ("open_clip_sd3",))),
 }
 """What diffusers calls the text encoders of each kind: one of each of these must be there."""
+XL, VELOCITY = ("xl_base",), "v_pred"
+"""Kinds of which there are files that predict velocities, and the mark of these."""
 T5 = "text_encoders.t5xxl.transformer.shared.weight"
 """A weight of the encoder that Stable Diffusion 3 can do without."""
 T5_PARTS = ["text_encoder_3", "tokenizer_3"]
@@ -103,12 +105,18 @@ def read(pipeline: Any, file: SingleFile, **options: Any) -> Any:
     Raises
     ------
     ModelError
-        If text encoders are missing, or the configurations are neither here nor on the hub.
+        If text encoders are missing, what is predicted is not what the configurations say, or
+        these are neither here nor on the hub.
     """
+    if VELOCITY in file.weights and file.kind in XL:  # whose configurations are of noise
+        what = (
+            f"'{file.name}' was trained to predict velocities, which no single file of XL can say"
+        )
+        raise ModelError("E401", what, "give it as a folder whose scheduler has v_prediction")
     for either in ENCODERS[file.kind]:  # else diffusers takes them from the hub's copy, if there
         if not any(CHECKPOINT_KEY_NAMES[each] in file.weights for each in either):
             what = f"'{file.name}' lacks text encoders: it has no {' and no '.join(either)}"
-            hint = "give a file that includes them, such as sd3_medium_incl_clips, or a folder"
+            hint = "give the model as a folder, or a file that includes them"
             raise ModelError("E401", what, hint)
     home = DIFFUSERS_DEFAULT_PIPELINE_PATHS[file.kind]["pretrained_model_name_or_path"]
     try:

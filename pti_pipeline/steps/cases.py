@@ -14,7 +14,7 @@ from pti_pipeline.bundle import LORA_FILE, PIVOT_FILE
 from pti_pipeline.characters import Characters, class_word
 from pti_pipeline.errors import ModelError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.hashes import SHOWN
+from pti_pipeline.hashes import both
 from pti_pipeline.meter import Case
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.steps.measured import CLASS
@@ -58,7 +58,7 @@ def _load(runs: Sequence[Found], base: BaseModel) -> Case:
     for run in runs:
         name, expected = (run.tags[key] for key in ("pti.base", "pti.base_fingerprint"))
         if expected != base.fingerprint:
-            told = f"expected {expected[:SHOWN]}, found {base.fingerprint[:SHOWN]}"
+            told = both(expected, base.fingerprint)
             what = f"'{run.name}' was trained on base '{name}', not on '{base.name}' ({told})"
             raise ModelError("E404", what, f"use --base {name}")
     pivots, states = [], []

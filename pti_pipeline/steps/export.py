@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.exports import WRITERS, Character, read_lora
 from pti_pipeline.families import load
-from pti_pipeline.hashes import SHOWN
+from pti_pipeline.hashes import both
 from pti_pipeline.headers import Facts
 from pti_pipeline.pivot import load_pivot
 from pti_pipeline.settings import KOHYAS
@@ -86,7 +86,7 @@ def _read(kept: Kept, base: str, merged: bool) -> Character:
     )
     model = load(base or kept.base, "cpu") if merged else None
     if model and model.fingerprint != kept.fingerprint:
-        pair = f"expected {kept.fingerprint[:SHOWN]}, found {model.fingerprint[:SHOWN]}"
+        pair = both(kept.fingerprint, model.fingerprint)
         what = f"base model '{model.name}' is not the one this character was trained on ({pair})"
         raise ModelError("E404", what, "name the folder of the right base with --base")
     return Character(pivot, kept.pivot, lora, facts, model)

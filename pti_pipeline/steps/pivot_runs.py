@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pti_pipeline.errors import ModelError, UsageError
 from pti_pipeline.families.base import BaseModel
-from pti_pipeline.hashes import SHOWN
+from pti_pipeline.hashes import both
 from pti_pipeline.tracking.find import Found, get_run
 
 
@@ -37,7 +37,7 @@ def check_base(base: BaseModel, inversions: Iterable[Found]) -> None:
         expected = found.tags["pti.base_fingerprint"]
         if base.fingerprint != expected:
             known = found.tags["pti.base"]
-            told = f"expected {expected[:SHOWN]}, found {base.fingerprint[:SHOWN]}"
+            told = both(expected, base.fingerprint)
             what = f"the pivot was inverted on base '{known}', not on '{base.name}' ({told})"
             raise ModelError("E404", what, f"use --base {known}")
 

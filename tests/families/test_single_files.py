@@ -151,6 +151,14 @@ def test_a_file_that_lacks_a_part_is_told_in_one_line(kind, without, told, kept,
     assert "\n" not in str(caught.value)
 
 
+def test_an_xl_file_of_velocities_is_refused(kept, hub, tmp_path):
+    folder, path = kept["xl_base"]
+    cache(hub, HOMES["xl_base"], folder, "*.json")
+    save_file({**load_file(path), "v_pred": torch.zeros(0)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"E401.*velocities"):
+        load(str(tmp_path / "x.safetensors"), "cpu")
+
+
 def test_a_hub_id_loads_from_this_machines_copy(families, hub):
     for family in ("sd-velocity", "sdxl"):
         cache(hub, f"someone/{family}", families[family])

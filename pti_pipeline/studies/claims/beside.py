@@ -47,15 +47,18 @@ def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
     def own(key: str) -> Estimate:
         return mean("joint", lambda c, _: getattr(limits[c.subject, c.seed], key))
 
-    def ahead(name: str) -> Estimate:
-        """How much more the light tuning shows where it leaks as a baseline does."""
+    def ahead(cell: Cell, result: Result) -> float:
+        """How much more the light tuning shows where it leaks as a baseline does; or NaN."""
+        theirs = _worth(cell, result)
+        mine = appearance_at(*light[cell.subject, cell.seed], theirs["leak"])
+        return mine - theirs["appearance"]
 
-        def gained(cell: Cell, result: Result) -> float:
-            theirs = _worth(cell, result)
-            mine = appearance_at(*light[cell.subject, cell.seed], theirs["leak"])
-            return mine - theirs["appearance"]
-
-        return mean(name, gained)
+    def at_equal_leak(name: str) -> dict[str, float | Estimate]:
+        found = [ahead(cell, result) for cell, result in known[name].items()]
+        return {
+            f"appearance_over_{name}_at_its_leak": mean(name, ahead),
+            f"share_of_pairs_at_the_leak_of_{name}": float(np.mean(np.isfinite(found))),
+        }
 
     gained = mean(
         "joint",
@@ -74,7 +77,7 @@ def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
         details={
             **{f"light_tuning_{key}": own(key) for key in keys},
             **{f"{name}_{key}": shown(name, key) for name in known for key in keys},
-            **{f"appearance_over_{name}_at_its_leak": ahead(name) for name in known},
+            **{key: value for name in known for key, value in at_equal_leak(name).items()},
         },
     )
 

@@ -122,8 +122,24 @@ def limit_of(cell: Cell, result: Result) -> Limit:
 
 
 def appearance_at(cell: Cell, result: Result, leaked: float) -> float:
-    """Appearance of a sweep where its leak against the class word is as asked; at an end beyond."""
+    """Appearance of a sweep where it first leaks as much as asked.
+
+    Parameters
+    ----------
+    cell, result : Cell, dict
+        The sweep.
+    leaked : float
+        AUC against the class word.
+
+    Returns
+    -------
+    float
+        Interpolated in the logarithm of the learning rate; NaN if the first run leaks more, or none
+        as much.
+    """
     runs = swept_of(cell, result)
+    if not runs.class_leak[0] <= leaked <= runs.class_leak.max():
+        return math.nan
     rates = np.log10(runs.lr)
     return float(np.interp(crossing(rates, runs.class_leak, leaked), rates, runs.appearance))
 
