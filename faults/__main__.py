@@ -39,10 +39,11 @@ def main(long: bool, parts: tuple[str, ...], one: str | None) -> None:
     told = ""
     with ThreadPoolExecutor(cores()) as side_by_side:
         asked = {part: side_by_side.submit(measured, part, form) for part in parts or _parts(long)}
-        for part, known in asked.items():
-            if lines := show(part, known.result(), long):
-                missed += lines
-                told += known.result().get("told", "")
+        for part, measuring in asked.items():
+            known = measuring.result()
+            lines = show(part, known, long)
+            missed += lines
+            told += known.get("told", "") if lines else ""
     if missed:  # at the end, where one looks first
         click.echo("\n".join([told, *(f"missed: {line}" for line in missed)]), err=True)
     sys.exit(bool(missed))

@@ -101,6 +101,11 @@ def unexpected(error: Exception, debug: bool) -> PtiError:
     return told
 
 
+def reason(error: Exception) -> str:
+    """Say what a library raised, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a device's or the host's allocator gave up; PyTorch has its own words for each."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

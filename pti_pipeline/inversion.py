@@ -12,13 +12,13 @@ from pti_pipeline import distance, norms
 from pti_pipeline.batches import Material
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recomputing import recomputed
-from pti_pipeline.losses import pack_losses
+from pti_pipeline.losses import pack_losses, scale_of
 from pti_pipeline.noising import noised
 from pti_pipeline.objective import PLAIN, Objective
 from pti_pipeline.pivot import attached
 from pti_pipeline.settings import InvertSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates, scale_of
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 
 FAR = 20.0
 """Norm of a learned vector, in medians of the vocabulary's, at which it has diverged."""

@@ -1,9 +1,14 @@
-"""The denoising loss, one number for each row."""
+"""The denoising loss, one number for each row, and what float16 needs it multiplied by."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+SAFE = 256
+"""Numbers of a batch over which a mean loss has gradients that float16 can hold."""
 
 
 def denoising_loss(prediction: Tensor, target: Tensor, area: Tensor | None = None) -> Tensor:
@@ -62,6 +67,35 @@ def pack_losses(
     losses = denoising_loss(prediction, target, area) * weights
     losses, nothing = (each.unflatten(0, (experiments, -1)) for each in (losses, nothing))
     return losses.sum(1) / size, nothing.sum(1) / size
+
+
+def scale_of(dtype: torch.dtype, latents: int) -> float:
+    """What a base of ``dtype`` wants losses multiplied by, over ``latents`` numbers of a batch.
+
+    A loss is a mean, so the gradient of each prediction is some 1 / ``latents``: in float16 that
+    is rounded to few digits, and in the layers before to zero. A scale that depends on nothing
+    else keeps experiments apart and lets a training go on as it was; as a power of two it rounds
+    nothing.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    latents : int
+        All numbers of one experiment's batch.
+
+    Returns
+    -------
+    float
+        A power of two; 1 for other types, whose exponents reach far enough.
+
+    Examples
+    --------
+    >>> scale_of(torch.float16, 4 * 4 * 128 * 128), scale_of(torch.bfloat16, 4 * 4 * 128 * 128)
+    (1024.0, 1.0)
+    """
+    if dtype != torch.float16:
+        return 1.0
+    return 2.0 ** max(0, math.floor(math.log2(latents / SAFE)))
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Manner:
         Rows of each one's batch in a pass at most; 0 for as many as memory holds.
     scale : float
         What losses are multiplied by on the way back, and gradients divided by; see
-        :func:`pti_pipeline.training.scale_of`.
+        :func:`pti_pipeline.losses.scale_of`.
     """
 
     optimizer: str = "adam"

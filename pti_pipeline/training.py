@@ -15,9 +15,6 @@ from pti_pipeline.optimizers import ADAM, Manner, update
 from pti_pipeline.settings import TrainSettings
 from pti_pipeline.state import PATIENCE, State
 
-SAFE = 256
-"""Numbers of a batch over which a mean loss has gradients that float16 can hold."""
-
 
 @dataclass(frozen=True)
 class Losses:
@@ -94,35 +91,6 @@ def manner_of(
     """How experiments of one pack are updated."""
     first, ema = experiments[0], tuple(e.ema for e in experiments)
     return Manner(first.optimizer, tuple(decay), ema, first.micro_batch, scale)
-
-
-def scale_of(dtype: torch.dtype, latents: int) -> float:
-    """What a base of ``dtype`` wants losses multiplied by, over ``latents`` numbers of a batch.
-
-    A loss is a mean, so the gradient of each prediction is some 1 / ``latents``: in float16 that
-    is rounded to few digits, and in the layers before to zero. A scale that depends on nothing
-    else keeps experiments apart and lets a training go on as it was; as a power of two it rounds
-    nothing.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-    latents : int
-        All numbers of one experiment's batch.
-
-    Returns
-    -------
-    float
-        A power of two; 1 for other types, whose exponents reach far enough.
-
-    Examples
-    --------
-    >>> scale_of(torch.float16, 4 * 4 * 128 * 128), scale_of(torch.bfloat16, 4 * 4 * 128 * 128)
-    (1024.0, 1.0)
-    """
-    if dtype != torch.float16:
-        return 1.0
-    return 2.0 ** max(0, math.floor(math.log2(latents / SAFE)))
 
 
 def bounds(experiments: Sequence[TrainSettings], like: Tensor) -> Tensor:

@@ -16,13 +16,13 @@ from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recomputing import Around, recomputed
 from pti_pipeline.holding import Draw, Rows, beside, gather
 from pti_pipeline.inversion import Moment
-from pti_pipeline.losses import denoising_loss
+from pti_pipeline.losses import denoising_loss, scale_of
 from pti_pipeline.noising import noised
 from pti_pipeline.pivot import Pivot, attached
 from pti_pipeline.regularizers import Regularization
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.state import State
-from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates, scale_of
+from pti_pipeline.training import Losses, bounds, manner_of, optimise, rates
 
 
 @torch.no_grad()

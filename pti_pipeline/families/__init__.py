@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pti_pipeline.errors import ModelError, PtiError, UsageError
+from pti_pipeline.errors import ModelError, PtiError, UsageError, reason
 from pti_pipeline.families import few_bits
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.settings import FORMS, KOHYAS
@@ -138,9 +138,10 @@ def load(
     except Exception as error:  # whatever a part's file makes of the library that reads it
         if os.path.isdir(source):
             refuse_pickles(Path(source))
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = f"give a folder, a .safetensors file or a hub id of {FAMILIES[found].title}"
-        raise ModelError("E401", f"can't load the base model '{base}' ({reason})", hint) from error
+        raise ModelError(
+            "E401", f"can't load the base model '{base}' ({reason(error)})", hint
+        ) from error
 
 
 def module_of(found: str, base: str) -> Any:

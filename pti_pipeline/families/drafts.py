@@ -19,7 +19,7 @@ from diffusers import SchedulerMixin
 from torch import nn
 from transformers import CLIPTokenizer
 
-from pti_pipeline.errors import ModelError, UsageError
+from pti_pipeline.errors import ModelError, UsageError, reason
 from pti_pipeline.families import PRECISIONS, WORLD, few_bits, module_of
 from pti_pipeline.families.base import BaseModel
 from pti_pipeline.families.recognise import OPTIONAL, read_index
@@ -110,8 +110,7 @@ def draft(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever libraries make of a configuration
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        what = f"can't use the configuration of '{base}' ({reason})"
+        what = f"can't use the configuration of '{base}' ({reason(error)})"
         raise ModelError("E401", what, "give a folder that diffusers saved, or a hub id") from error
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pti_pipeline.errors import UsageError
+from pti_pipeline.errors import UsageError, reason
 
 BLOCK = 64
 """Weights that share a scale."""
@@ -37,11 +37,11 @@ def check(bits: int, device: torch.device) -> None:
         codes, scales = encode(weight, bits)
         read = decode(codes.to(device), scales.to(device), bits, (64, 96))
         error = read.cpu() - weight
-        reason = "" if error.abs().max() < WRONG else "it reads other numbers than it wrote"
+        why = "" if error.abs().max() < WRONG else "it reads other numbers than it wrote"
     except Exception as failure:  # whatever a library makes of a device that it does not know
-        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
-    if reason:
-        what = f"bitsandbytes can't be used on {device.type} ({reason})"
+        why = reason(failure)
+    if why:
+        what = f"bitsandbytes can't be used on {device.type} ({why})"
         raise UsageError("E264", what, "install it for this device, or leave --base-bits at 16")
 
 

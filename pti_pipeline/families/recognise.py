@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 import pti_pipeline.families.hushed  # noqa: F401
-from pti_pipeline.errors import ModelError
+from pti_pipeline.errors import ModelError, reason
 from pti_pipeline.families.single_file import look_into
 from pti_pipeline.headers import HUB_ID
 from pti_pipeline.weights import SUFFIX
@@ -90,8 +90,7 @@ def _asked_index(source: str, name: str) -> dict[str, Any]:
     try:
         return dict(DiffusionPipeline.load_config(source))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        what = f"can't find the base model '{name}' here or on the hub ({reason})"
+        what = f"can't find the base model '{name}' here or on the hub ({reason(error)})"
         raise ModelError(
             "E401", what, "give a folder or a file, or a hub id while online"
         ) from error

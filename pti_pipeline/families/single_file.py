@@ -19,7 +19,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import safe_open
 
-from pti_pipeline.errors import ModelError
+from pti_pipeline.errors import ModelError, reason
 from pti_pipeline.weights import refuse_pickle
 
 HINT = "give a folder, a .safetensors file or a hub id of a whole model"
@@ -29,8 +29,8 @@ ENCODERS: dict[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("sd3", "sd35_medium", "sd35_large"), (("clip_sd3",), ("open_clip_sd3",))),
 }
 """What diffusers calls the text encoders of each kind: one of each of these must be there."""
-XL, VELOCITY = ("xl_base",), "v_pred"
-"""Kinds of which there are files that predict velocities, and the mark of these."""
+VELOCITY = "v_pred"
+"""Mark of XL's files that predict velocities."""
 T5 = "text_encoders.t5xxl.transformer.shared.weight"
 """A weight of the encoder that Stable Diffusion 3 can do without."""
 T5_PARTS = ["text_encoder_3", "tokenizer_3"]
@@ -82,7 +82,7 @@ def look_into(path: Path, name: str) -> SingleFile:
             )
         )
     except Exception as error:  # whatever safetensors or diffusers make of what is no checkpoint
-        what = f"can't load the base model '{name}' ({_reason(error)})"
+        what = f"can't load the base model '{name}' ({reason(error)})"
         raise ModelError("E401", what, HINT) from error
     if kind == "v1" and CHECKPOINT_KEY_NAMES["v1"] not in shapes:  # its answer to all else
         what = f"'{name}' holds no checkpoint of a base model that diffusers knows"
@@ -108,10 +108,8 @@ def read(pipeline: Any, file: SingleFile, **options: Any) -> Any:
         If text encoders are missing, what is predicted is not what the configurations say, or
         these are neither here nor on the hub.
     """
-    if VELOCITY in file.weights and file.kind in XL:  # whose configurations are of noise
-        what = (
-            f"'{file.name}' was trained to predict velocities, which no single file of XL can say"
-        )
+    if file.kind == "xl_base" and VELOCITY in file.weights:  # its configurations are of noise
+        what = f"'{file.name}' predicts velocities, which a single file of XL can't say"
         raise ModelError("E401", what, "give it as a folder whose scheduler has v_prediction")
     for either in ENCODERS[file.kind]:  # else diffusers takes them from the hub's copy, if there
         if not any(CHECKPOINT_KEY_NAMES[each] in file.weights for each in either):
@@ -124,11 +122,7 @@ def read(pipeline: Any, file: SingleFile, **options: Any) -> Any:
     except Exception as error:
         what = f"'{file.name}' holds weights alone, and the configurations of {home} can't be had"
         hint = "load it once while online, which fetches them, or give the model as a folder"
-        raise ModelError("E401", f"{what} ({_reason(error)})", hint) from error
+        raise ModelError("E401", f"{what} ({reason(error)})", hint) from error
     return pipeline.from_single_file(
         str(file.path), config=home, **{**dict.fromkeys(file.absent), **options}
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -37,33 +37,29 @@ def against_baselines(evidence: Evidence) -> Iterator[Verdict]:
         for name, cells in kinds.items()
     }
     limits = {pair: limit_of(*own) for pair, own in light.items()}
+    worth = {c: _worth(c, r) for cells in known.values() for c, r in cells.items()}
 
-    def mean(name: str, value: Callable[[Cell, Result], float]) -> Estimate:
-        return pooled(by_subject(known[name], value), f"baselines/{name}")
+    def mean(name: str, value: Callable[[Cell], float]) -> Estimate:
+        return pooled(by_subject(known[name], lambda c, _: value(c)), f"baselines/{name}")
 
     def shown(name: str, key: str) -> Estimate:
-        return mean(name, lambda c, r: _worth(c, r)[key])
+        return mean(name, lambda c: worth[c][key])
 
     def own(key: str) -> Estimate:
-        return mean("joint", lambda c, _: getattr(limits[c.subject, c.seed], key))
-
-    def ahead(cell: Cell, result: Result) -> float:
-        """How much more the light tuning shows where it leaks as a baseline does; or NaN."""
-        theirs = _worth(cell, result)
-        mine = appearance_at(*light[cell.subject, cell.seed], theirs["leak"])
-        return mine - theirs["appearance"]
+        return mean("joint", lambda c: getattr(limits[c.subject, c.seed], key))
 
     def at_equal_leak(name: str) -> dict[str, float | Estimate]:
-        found = [ahead(cell, result) for cell, result in known[name].items()]
+        """How much more the light tuning shows where it leaks as a baseline does, and how often."""
+        ahead = {
+            c: appearance_at(*light[c.subject, c.seed], worth[c]["leak"]) - worth[c]["appearance"]
+            for c in known[name]
+        }
         return {
-            f"appearance_over_{name}_at_its_leak": mean(name, ahead),
-            f"share_of_pairs_at_the_leak_of_{name}": float(np.mean(np.isfinite(found))),
+            f"appearance_over_{name}_at_its_leak": mean(name, lambda c: ahead[c]),
+            f"share_of_pairs_at_the_leak_of_{name}": float(np.mean(np.isfinite([*ahead.values()]))),
         }
 
-    gained = mean(
-        "joint",
-        lambda c, r: limits[c.subject, c.seed].appearance - _worth(c, r)["appearance"],
-    )
+    gained = mean("joint", lambda c: limits[c.subject, c.seed].appearance - worth[c]["appearance"])
     keys = ("appearance", "editability", "leak")
     yield Verdict(
         "baselines",

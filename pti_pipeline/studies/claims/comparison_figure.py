@@ -36,7 +36,7 @@ def comparison_figure(evidence: Evidence) -> Figure | None:
         label = arm if len(ARMS[arm].weights) == 1 else f"{arm}, weight {best[arm]:g}"
         for name, axes in values.items():
             average(axes, [(s.lr, getattr(s, name)) for s in runs[arm]], i, label)
-    for arm in runs.keys() & CONTROLS:
+    for arm in (name for name in CONTROLS if name in runs):
         for name, axes in values.items():
             curve = mean_curve([(s.lr, getattr(s, name)) for s in runs[arm]])
             axes.plot(*curve, color=INK, linestyle="--", linewidth=1.2, label=arm)

@@ -88,14 +88,14 @@ def compared(evidence: Evidence) -> Compared | None:
 
 def locality(evidence: Evidence) -> Iterator[Verdict]:
     """The regularizers against none, each pair at equal subject, seed and compute."""
-    if (all_ := compared(evidence)) is None:
+    if (sweeps := compared(evidence)) is None:
         return
-    for name in [n for n in all_.weights if n != "none"]:
-        farther = all_.farther(name, "none", _lr)
-        better = all_.less(name, "none", _appearance)
-        known = len({cell.subject for cell in all_.ordered(name, "none")})
+    for name in [n for n in sweeps.weights if n != "none"]:
+        farther = sweeps.farther(name, "none", _lr)
+        better = sweeps.less(name, "none", _appearance)
+        known = len({cell.subject for cell in sweeps.ordered(name, "none")})
         decisive = known >= FEWEST and farther.low >= np.log10(DECISIVE)
-        ends = [all_.limits[c].censored for c in all_.of(name)]
+        ends = [sweeps.limits[c].censored for c in sweeps.of(name)]
         held = name not in CONTROLS
         yield Verdict(
             f"regularizer-{name}" if held else name,
@@ -107,31 +107,31 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
             ),
             "learning rate at the limit, over that without a regularizer",
             power(farther),
-            *counts(all_.of(name, "none")),
+            *counts(sweeps.of(name, "none")),
             group="locality",
             details={
-                "weight": all_.weights[name],
+                "weight": sweeps.weights[name],
                 "subjects_with_known_limits": known,
                 "limits_beyond_the_sweep": float(np.mean([end > 0 for end in ends])),
                 "limits_before_the_sweep": float(np.mean([end < 0 for end in ends])),
                 "appearance_at_the_limit": better,
-                "editability_at_the_limit": all_.less(name, "none", lambda at: at.editability),
-                "limit_distance_ratio": power(all_.farther(name, "none", lambda at: at.distance)),
+                "editability_at_the_limit": sweeps.less(name, "none", lambda at: at.editability),
+                "limit_distance_ratio": power(sweeps.farther(name, "none", lambda at: at.distance)),
                 "drift_on_other_prompts_ratio": power(
-                    all_.times(name, "none", lambda at: at.drift)
+                    sweeps.times(name, "none", lambda at: at.drift)
                 ),
-                "hypervolume": all_.less(name, "none", _hypervolume),
-                **(_beyond_half(all_, name) if held else {}),
+                "hypervolume": sweeps.less(name, "none", _hypervolume),
+                **(_beyond_half(sweeps, name) if held else {}),
             },
         )
 
 
-def _beyond_half(all_: Compared, name: str) -> dict[str, Estimate]:
+def _beyond_half(sweeps: Compared, name: str) -> dict[str, Estimate]:
     """What an arm does beyond the control that sees as many pictures a step."""
     return {
-        "learning_rate_over_that_of_half_the_batch": power(all_.farther(name, HALF, _lr)),
-        "appearance_less_that_of_half_the_batch": all_.less(name, HALF, _appearance),
-        "hypervolume_less_that_of_half_the_batch": all_.less(name, HALF, _hypervolume),
+        "learning_rate_over_that_of_half_the_batch": power(sweeps.farther(name, HALF, _lr)),
+        "appearance_less_that_of_half_the_batch": sweeps.less(name, HALF, _appearance),
+        "hypervolume_less_that_of_half_the_batch": sweeps.less(name, HALF, _hypervolume),
     }
 
 
@@ -141,16 +141,16 @@ def best_arm(evidence: Evidence) -> Iterator[Verdict]:
     The verdict is of sweeps that the screen, which chose the weights, has not seen. It is of the
     two best of several, and so an invitation to look again rather than a test.
     """
-    if (all_ := compared(evidence)) is None:
+    if (sweeps := compared(evidence)) is None:
         return
     worth = {
-        name: float(np.mean([all_.limits[cell].hypervolume for cell in all_.of(name)]))
-        for name in all_.weights
+        name: float(np.mean([sweeps.limits[cell].hypervolume for cell in sweeps.of(name)]))
+        for name in sweeps.weights
         if name not in CONTROLS
     }
     best, second, *_ = sorted(worth, key=lambda name: -worth[name])
-    others = [name for name in all_.weights if name != best]
-    fresh = Compared({c: r for c, r in all_.cells.items() if not _screened(c)}, all_.limits)
+    others = [name for name in sweeps.weights if name != best]
+    fresh = Compared({c: r for c, r in sweeps.cells.items() if not _screened(c)}, sweeps.limits)
     ahead = fresh.less(best, second, _hypervolume)
     yield Verdict(
         "best-arm",
@@ -161,7 +161,7 @@ def best_arm(evidence: Evidence) -> Iterator[Verdict]:
         *counts(fresh.of(best, second)),
         group="locality",
         details={
-            **{f"less_that_of_{name}": all_.less(best, name, _hypervolume) for name in others},
+            **{f"less_that_of_{name}": sweeps.less(best, name, _hypervolume) for name in others},
         },
     )
 
