@@ -182,6 +182,9 @@ def _lists() -> Iterator[Case]:
     for text in ("localty", "none,locality", "LOCALITY", " "):
         yield Case(command("finetune", f"--regularizer={text}"), "E232")
     yield Case(command("finetune", "--regularizer=weight-ball"), "E232")
+    yield Case(command("finetune", "--regularizer=timestep-rank", "--rank=1"), "E232")
+    learned = "--regularizer=prior-preservation", "--reg-latents=training"
+    yield Case(command("finetune", *learned), "E232")
     for text in ("much", "1,inf", "nan", ",", "1;2"):
         yield Case(("generate", f"--weights={text}"), "E253")
     for text in ("gif", "", "kohya,", "all", "kohya,gif"):

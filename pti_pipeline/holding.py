@@ -116,8 +116,9 @@ def hold(ground: Ground, prompts: Prompts, answers: bool = True) -> Draw:
     Returns
     -------
     callable
-        ``rows(seed, step)``, as many as a batch has, of the shape of that step's pictures. Of a
-        bank that is drawn once, the same for every experiment of a sweep, or anew at each step.
+        ``rows(seed, step)``, as many as a batch has, of the shape of that step's pictures. Answers
+        are of a bank that is drawn once, the same for every experiment of a sweep, or of each step;
+        noise is drawn anew at each step, which costs nothing.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def _held(ground: Ground, prompts: Prompts, answers: bool) -> Draw:
         rows = _noised(ground, prompts, samples, source, count)
         return replace(rows, target=_ask(ground, rows)) if answers else rows
 
-    if not bank:
+    if not (bank and answers):
         return lambda seed, step: fresh(generator(seed, "regularizer", step), size)
     known = fresh(generator(0, "regularizer/bank", 0), bank)
 

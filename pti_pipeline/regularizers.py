@@ -57,8 +57,16 @@ def locality(ground: Ground) -> Regularization:
               \alpha = \kappa \|e_p - e_{init}\|
 
     in the token's place, and the loss is the mean squared difference of the answers.
+
+    Raises
+    ------
+    UsageError
+        If the pivot is where it started, so that the ball is a point.
     """
     base, pivot = ground.base, ground.pivot
+    if torch.equal(pivot.embedding, pivot.start):
+        what = "the pivot is its class word itself, so that locality has no radius"
+        raise UsageError("E232", what, "choose a pivot that has moved, or use class-preservation")
     vectors = neighbours(pivot, base.words().cpu().float(), ground.settings.kappa, PROMPTS)
     who = Characters(pivot.token, vectors.to(base.device))
     ids = _repeated(tokenized(base, who, ground.prompts))
@@ -79,15 +87,7 @@ def prior_preservation(ground: Ground) -> Regularization:
     """Go on learning pictures of the class, drawn by the base model (Ruiz et al. 2023, eq. 2).
 
     The target is the noise itself, as for the training's own pictures.
-
-    Raises
-    ------
-    UsageError
-        If the pictures themselves are asked for as latents.
     """
-    if ground.settings.reg_latents != "base":
-        what = "prior-preservation learns samples of the base model, not the training pictures"
-        raise UsageError("E232", what, "leave --reg-latents at base")
     return Regularization(hold(ground, _class_prompts(ground), answers=False))
 
 

@@ -143,7 +143,7 @@ class FinetuneSettings(TrainSettings, Adaptation):
     reg_weight : float
         Of the regularizer's loss, beside 1 for that of the pictures (lambda).
     reg_every : int
-        Steps between two that take it, with a weight as many times larger (Karras et al. 2020).
+        It is taken at every so many steps, and as many times as heavy (Karras et al. 2020).
     kappa : float
         Radius of locality's ball around the pivot, in distances from initializer to pivot.
     reg_latents : str
@@ -152,6 +152,7 @@ class FinetuneSettings(TrainSettings, Adaptation):
         Its weight by timestep: ``even``, or ``noisy``, in proportion to the timestep.
     reg_bank : int
         Answers of the base model to draw from, computed once; 0 asks the base at every step.
+        Where noise is the target, it is drawn at every step anyway.
     weight_decay : float
         Decoupled weight decay of the LoRA's A and B (AdamW), in learning rates; 0 is none.
     """
@@ -178,11 +179,22 @@ class FinetuneSettings(TrainSettings, Adaptation):
             check_above_zero(name, getattr(self, name))
         for name in ("reg_weight", "weight_decay"):
             check_from_zero(name, getattr(self, name))
-        if self.regularizer == "weight-ball" and not self.until_distance:
-            raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
         check_held(self, at_distance=self.at_distance, regularizer=self.regularizer)
         check_word("reg_latents", self.reg_latents, REG_LATENTS)
         check_word("reg_timesteps", self.reg_timesteps, REG_TIMESTEPS)
+        check_regularizer(self)
+
+
+def check_regularizer(settings: FinetuneSettings) -> None:
+    """Raise ``UsageError`` if a regularizer can't work with the other settings."""
+    name = settings.regularizer
+    if name == "weight-ball" and not settings.until_distance:
+        raise UsageError("E232", "weight-ball has no radius", "give it as --until-distance")
+    if name == "timestep-rank" and settings.rank < 2:
+        raise UsageError("E232", "timestep-rank has no rank to spare", "use --rank=2 or more")
+    if name == "prior-preservation" and settings.reg_latents != "base":
+        what = "prior-preservation learns samples of the base model, not the training pictures"
+        raise UsageError("E232", what, "leave --reg-latents at base")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:
 
     The limit is the distance at which the fitted leak AUC passes 0.55, and before the first one
     that surely leaks or collapsed. The first crossing counts: beyond it positions look random
-    again. A distance whose own leak is detected is not taken; of several seeds at the one that is,
-    the best reconstruction wins.
+    again. A distance whose own leak is detected is not taken, nor one that a nearer one beats both
+    in reconstruction and in editability; of several seeds at the one that is, the best
+    reconstruction wins.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def choose_limit(points: Sequence[Point], level: float = 0.0) -> Choice:
     x = limit(fits)
     bracketed = bool(fits.clean) and fits.pools[0].x <= x < math.inf
     place = locate(points, fits, draws, limit, bracketed, _shared_error(points, fits, x))
-    at = _chosen_pool(fits, x)
+    at = _chosen_pool(points, fits, x)
     reason = _reason(points, fits, at, place)
     if len(fits.pools) < FEWEST:
         reason = f"{FEW}; {reason}"
@@ -90,11 +91,27 @@ def _shared_error(points: Sequence[Point], fits: Fits, x: float) -> float:
     return math.sqrt(float(np.mean(errors**2)) / 2) / rise if rise > 0 else 0.0
 
 
-def _chosen_pool(fits: Fits, x: float) -> Pool:
-    """Return the farthest pool within the limit of which no leak is detected."""
-    within = [p for p in fits.clean if p.x <= x and not p.leaks]
+def _chosen_pool(points: Sequence[Point], fits: Fits, x: float) -> Pool:
+    """Return the farthest pool within the limit that has no detected leak and no nearer one beats.
+
+    A leak may go undetected where pictures have begun to fall apart, and positions look random.
+    """
     quiet = [p for p in fits.clean if not p.leaks]
-    return within[-1] if within else (quiet or fits.pools)[0]
+    within = [p for p in quiet if p.x <= x]
+    worth = [_worth(points, p) for p in within]
+    unbeaten = [p for i, p in enumerate(within) if not any(_beats(w, worth[i]) for w in worth[:i])]
+    return unbeaten[-1] if unbeaten else (quiet or fits.pools)[0]
+
+
+def _worth(points: Sequence[Point], at: Pool) -> tuple[float, float]:
+    """Mean reconstruction and editability of the runs that did not collapse."""
+    healthy = [points[i] for i in at.rows if not points[i].broken]
+    reconstruction = float(np.mean([p.reconstruction for p in healthy]))
+    return reconstruction, float(np.nan_to_num(np.mean([p.editability for p in healthy])))
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _best(points: Sequence[Point], at: Pool) -> int:
@@ -110,11 +127,17 @@ def _reason(points: Sequence[Point], fits: Fits, at: Pool, place: Place) -> str:
         what = "collapsed" if at.broken else "copies positions"
         return f"even the nearest distance {here} {what}: {smaller}"
     last, crossed = f"{fits.clean[-1].distance:.3g}", fits.crossed
+    beaten = any(at.x < p.x <= x and not p.leaks for p in fits.clean)
+    farthest = "farthest measured run before it without a leak"
+    if beaten:
+        farthest = "farthest without a leak that no nearer one beats"
+    run = f"the {farthest} is at distance {at.distance:.3g}"
     if x == math.inf:
-        return (
+        what = (
             f"no limit in this range up to distance {last}: extend the sweep to larger learning "
             f"rates, {further(points, _fitted(fits))}"
         )
+        return f"{what}; {run}" if beaten else what
     if x < fits.pools[0].x:
         return (
             f"no limit in this range: the fitted leak AUC is above {MARGIN} from the nearest "
@@ -126,7 +149,6 @@ def _reason(points: Sequence[Point], fits: Fits, at: Pool, place: Place) -> str:
         where = f"where the fitted leak AUC passes {MARGIN}{raw}"
     else:
         where = f"between distance {last} and the first {_event(points, crossed)}"
-    run = f"the farthest measured run before it without a leak is at distance {at.distance:.3g}"
     return f"limit at {place}, {where}; {run}"
 
 
@@ -154,4 +176,8 @@ def _why_not(points: Sequence[Point], fits: Fits, at: Pool, x: float, i: int) ->
         return f"a leak is detected (p = {here.leak.p:.2g})"
     if own >= len(fits.clean):
         return "beyond the first detected leak"
-    return "beyond the limit" if here.x > x else "nearer than the limit allows"
+    if here.x > x:
+        return "beyond the limit"
+    if here.x > at.x:
+        return "a nearer distance reconstructs and obeys better"
+    return "nearer than the limit allows"

@@ -24,6 +24,7 @@ from pti_pipeline.cli.group import Group
 from pti_pipeline.cli.memory import memory
 from pti_pipeline.cli.objective import objective, objective_settings
 from pti_pipeline.cli.options import (
+    EVERY,
     comparing,
     executing,
     find_folder,
@@ -45,6 +46,8 @@ from pti_pipeline.values import parse_learning_rates, parse_seeds
 
 SEEDS = "0,1,2"
 """Of a study, by default: how much a choice varies over seeds is part of the answer."""
+REG_WEIGHT = 0.3
+"""Of locality, as the regularizers' comparison chose it (docs/explanation/claims.md)."""
 
 
 @click.group(cls=Group, context_settings={"max_content_width": 100})
@@ -64,7 +67,7 @@ def main() -> None:
 @option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
 @option(
     "regularized-lrs",
-    "0.001,0.003,0.01,0.03",
+    "0.0005,0.0015,0.005,0.015",
     "Learning rates of the tuning's second sweep, with the regularizer.",
 )
 @option(
@@ -72,8 +75,8 @@ def main() -> None:
     "locality",
     "Of the second sweep, see pti finetune --help; none: there is no second one.",
 )
-@option("reg-weight", 1.0, "Weight of the regularizer's loss.", type=click.FloatRange(0))
-@option("reg-every", 1, "Steps between two that take it.", type=whole("reg_every", 1))
+@option("reg-weight", REG_WEIGHT, "Weight of the regularizer's loss.", type=click.FloatRange(0))
+@option("reg-every", 1, EVERY, type=whole("reg_every", 1))
 @option("kappa", 0.5, "Radius of locality, as in pti finetune.", type=float)
 @option(
     "curve",

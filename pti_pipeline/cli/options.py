@@ -23,6 +23,7 @@ from pti_pipeline.settings import (
 )
 
 EXAMPLE = "examples/mochi"
+EVERY = "At which steps the regularizer is taken: every k-th, k times as heavy."
 """The demo's pictures."""
 
 SEED = click.IntRange(0, SEEDS - 1)
@@ -157,7 +158,7 @@ def regularizing(command: Command) -> Command:
             "Of locality: radius around the pivot, in distances from initializer to pivot.",
             type=float,
         ),
-        option("reg-every", 1, "Steps between two that take it.", type=whole("reg_every", 1)),
+        option("reg-every", 1, EVERY, type=whole("reg_every", 1)),
         option("reg-weight", 1.0, "Weight of its loss, beside 1 for the pictures'.", type=float),
         option(
             "regularizer",

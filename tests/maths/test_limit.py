@@ -46,6 +46,23 @@ def test_limit_stops_before_collapse():
         assert why(choice, 1).startswith("collapsed")
 
 
+def test_a_run_that_a_nearer_one_beats_is_not_chosen():
+    """Pictures that fall apart hide the leak, before half of the editability is gone."""
+    points = [
+        measured(1.0, 0.5, kept=1.0, reconstruction=0.5),
+        measured(2.0, 0.5, kept=0.9, reconstruction=0.7),
+        measured(4.0, 0.45, kept=0.6, reconstruction=0.6),
+    ]
+    choice = choose_limit(points)
+    assert choice.index == 1 and not choice.bracketed
+    assert "no nearer one beats is at distance 2" in choice.reason
+    assert why(choice, 2) == "a nearer distance reconstructs and obeys better"
+    for better in ({"reconstruction": 0.71}, {"editability": 0.91}):
+        assert choose_limit([*points[:2], replace(points[2], **better)]).index == 2
+    unread = [replace(p, editability=math.nan) for p in points]
+    assert choose_limit(unread).index == 1
+
+
 def test_a_diverged_run_ends_the_range_wherever_it_was_frozen():
     ill = Point(0.2, math.nan, diverged=True, lr=0.1)
     calm = [Point(1.0, 0.1, 1.0, 0.6, lr=0.001), Point(3.0, 0.1, 1.0, 0.6, lr=0.01)]

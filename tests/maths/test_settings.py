@@ -139,3 +139,10 @@ def test_a_ball_of_weights_needs_its_radius():
         FinetuneSettings(regularizer="weight-ball")
     assert caught.value.code == "E232"
     assert FinetuneSettings(regularizer="weight-ball", until_distance=1).until_distance == 1
+
+
+def test_ranks_by_timestep_need_two():
+    with refused("timestep-rank has no rank to spare. Hint: use --rank=2 or more") as caught:
+        FinetuneSettings(regularizer="timestep-rank", rank=1)
+    assert caught.value.code == "E232"
+    assert FinetuneSettings(regularizer="timestep-rank", rank=2).rank == 2

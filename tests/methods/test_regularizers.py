@@ -105,6 +105,18 @@ def test_the_bases_answer_is_that_of_the_untouched_model(
     assert not torch.allclose(tuned, rows.target, atol=0.01)
 
 
+@pytest.mark.parametrize("name", ["locality", "class-preservation"])
+def test_a_bank_is_the_same_to_the_bit_whatever_was_learned(base, material, pivot, name):
+    banks = []
+    for learned in (0.0, 0.5):
+        ground = ground_of(base, material, pivot, reg_latents="training")
+        for layer in ground.adapter.layers.values():
+            layer.up += learned
+        banks.append(REGULARIZERS[name](ground).rows(0, 3))
+        lora.detach(ground.adapter)
+    assert torch.equal(banks[0].target, banks[1].target)
+
+
 @pytest.mark.parametrize("vectors", [1, 3])
 @pytest.mark.parametrize("kappa", [0.5, 8.0])
 def test_the_ball_has_the_radius_asked_and_points_to_words(base, vectors, kappa):
@@ -202,14 +214,16 @@ def test_more_weight_keeps_more_of_the_bases_answers(base, material, pivot):
     assert strong < weak / 2
 
 
-def test_experiments_of_several_weights_share_a_pass(double_base, pictures):
+@pytest.mark.parametrize("name", [n for n in REGULARIZERS if n != "none"])
+def test_experiments_of_several_weights_share_a_pass(double_base, pictures, name):
     base = double_base
     material = prepare(base, load_subject(pictures, 16), ["<c>"])
     row = base.initializer_row("cat")[None]
     pivot = Pivot("<c>", "cat", row + 0.1, row)
+    far = 0.05 if name == "weight-ball" else 0.0
     runs = [
-        settings(lr=1e-3, seed=s, regularizer="locality", reg_weight=w, steps=3)
-        for s, w in ((0, 0.5), (0, 5.0), (1, 0.0))
+        settings(lr=1e-3, seed=s, regularizer=name, reg_weight=w, steps=3, until_distance=w * far)
+        for s, w in ((0, 0.5), (0, 5.0), (1, 0.1 if far else 0.0))
     ]
     _, packed = run(base, material, pivot, runs)
     for k, alone in enumerate(runs):
@@ -319,13 +333,23 @@ def test_a_bank_of_which_no_row_fits_is_told(base, material, pivot, monkeypatch,
 
 
 def test_prior_preservation_learns_noise_on_samples_of_the_class(base, material, pivot):
-    ground = ground_of(base, material, pivot, reg_bank=0)
+    ground = ground_of(base, material, pivot)
     rows = REGULARIZERS["prior-preservation"](ground).rows(0, 0)
     base_answers = base.predict(rows.noisy, rows.timesteps, rows.states)
     assert not torch.allclose(base_answers, rows.target)
-    asked = replace(ground, settings=replace(ground.settings, reg_latents="training"))
     with pytest.raises(UsageError, match="--reg-latents"):
-        REGULARIZERS["prior-preservation"](asked)
+        FinetuneSettings(regularizer="prior-preservation", reg_latents="training")
+
+
+def test_noise_is_drawn_anew_at_each_step_and_answers_come_from_the_bank(base, material, pivot):
+    ground = ground_of(base, material, pivot, batch_size=8, reg_bank=6)
+    drawn = {
+        name: torch.cat([REGULARIZERS[name](ground).rows(0, k).target for k in range(4)])
+        for name in ("prior-preservation", "class-preservation")
+    }
+    lora.detach(ground.adapter)
+    distinct = {name: len(rows.flatten(1).unique(dim=0)) for name, rows in drawn.items()}
+    assert distinct == {"prior-preservation": 32, "class-preservation": 6}
 
 
 def test_equal_seeds_see_equal_rows_and_rows_are_laid_out_by_experiment(base, material, pivot):
@@ -404,6 +428,10 @@ def test_what_a_regularizer_lacks_is_told(base, material, pivot):
     nameless = Pivot("<c>", "", pivot.embedding, pivot.start)
     with pytest.raises(UsageError, match="class word"):
         REGULARIZERS["class-preservation"](replace(ground, pivot=nameless))
+    still = replace(pivot, embedding=pivot.start)
+    with pytest.raises(UsageError, match="no radius"):
+        REGULARIZERS["locality"](replace(ground, pivot=still))
+    lora.detach(ground.adapter)
 
 
 @pytest.mark.parametrize(
