@@ -34,7 +34,9 @@ def rows(runs: int) -> Iterator[Row]:
         yield _training(base, subject, "invert", batch, goal, aim, runs)
         yield _training(base, subject, "finetune", batch, goal, aim, runs)
     for every, goal in ((1, 1.8), (4, 1.25)):
-        yield _regularized(base, subject, every, goal, runs)
+        yield _regularized(base, subject, RATES[:1], every, goal, runs)
+    for every in (1, 4):  # where a step is all arithmetic, twice the rows are twice the time
+        yield _regularized(base, subject, RATES, every, None, runs // 4)
     yield _grids(base, runs)
     yield _bookkeeping(base, subject, runs)
 
@@ -56,12 +58,19 @@ def _training(
     return Row(name, value, goal, aim, spread, runs)
 
 
-def _regularized(base: BaseModel, subject: Subject, every: int, goal: float, runs: int) -> Row:
-    """Steps of a tuning under locality with its bank, over those of one without."""
+def _regularized(
+    base: BaseModel,
+    subject: Subject,
+    rates: list[float],
+    every: int,
+    goal: float | None,
+    runs: int,
+) -> Row:
+    """Steps of tunings under locality with its bank, over those of as many without."""
     material = prepare(base, subject, [ours.TOKEN])
-    plain = ours.tuning(load("world", "cpu"), material, RATES[:1], 4)
+    plain = ours.tuning(load("world", "cpu"), material, rates, 4)
     settings = {"regularizer": "locality", "reg_every": every}
-    held = ours.tuning(load("world", "cpu"), material, RATES[:1], 4, **settings)
+    held = ours.tuning(load("world", "cpu"), material, rates, 4, **settings)
 
     def steps(pack: Iterator[Moment]) -> None:
         for _ in range(every):
@@ -71,7 +80,8 @@ def _regularized(base: BaseModel, subject: Subject, every: int, goal: float, run
     seconds = interleaved(cases, runs)
     value, spread = ratio(seconds["held"], seconds["plain"])
     when = "every step" if every == 1 else f"every {every}th step"
-    name = f"step with locality from its bank, {when} / without, batch 4"
+    who = "" if len(rates) == 1 else f", pack of {len(rates)}"
+    name = f"step with locality from its bank, {when} / without, batch 4{who}"
     return Row(name, value, goal, None, spread, runs, share=True)
 
 

@@ -67,7 +67,7 @@ def main() -> None:
 @option("tuning-lrs", "0.0003,0.001,0.003,0.01", "Learning rates of the tuning's sweep.")
 @option(
     "regularized-lrs",
-    "0.0005,0.0015,0.005,0.015",
+    "0.0003,0.001,0.003,0.01",
     "Learning rates of the tuning's second sweep, with the regularizer.",
 )
 @option(

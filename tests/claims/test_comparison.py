@@ -14,7 +14,7 @@ from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.studies.claims.arms import ARMS, CONTROLS, FINALISTS, ROWS, arm_settings
 from pti_pipeline.studies.claims.beside import against_baselines
 from pti_pipeline.studies.claims.cells import Cell, write_cell
-from pti_pipeline.studies.claims.comparison_figure import comparison_figure
+from pti_pipeline.studies.claims.comparison_figure import comparison_figure, screen_figure
 from pti_pipeline.studies.claims.comparison_grid import (
     baselines,
     best_weights,
@@ -146,19 +146,8 @@ def written(folder, cells, shown=0.6, farther=FARTHER):
         write_cell(folder, cell, sweep(cell, farther.get(cell.arm, 5e-5), better))
 
 
-def curves(figure):
-    """Thin curves, and labels of the bold ones, of the figure's first panel."""
-    lines = figure.axes[0].get_lines()
-    bold = [line.get_label() for line in lines if not line.get_label().startswith("_")]
-    return len(lines) - len(bold), bold
-
-
 def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
-    written(tmp_path, screen()[1:])
-    assert comparison_figure(Evidence(tmp_path)) is None
-    written(tmp_path, screen()[:1])
-    thin, bold = curves(comparison_figure(Evidence(tmp_path)))
-    assert thin == 2 * 5 and bold[0] == "none" and bold[-1] == "bound of the limit"
+    written(tmp_path, screen())
     assert list(locality(Evidence(tmp_path))) == []  # a screen alone decides nothing
     chosen = [c for c in comparison_grid(tmp_path)[len(screen()) :] if c.arm]
     best = {cell.arm: cell.weight for cell in chosen}
@@ -172,8 +161,26 @@ def test_an_arm_that_goes_farther_at_an_equal_leak_is_supported(tmp_path):
     assert near.subjects == 5 and near.seeds == 3
     assert near.details["limits_beyond_the_sweep"] == 0 and near.group == "locality"
     assert math.isfinite(near.details["hypervolume"].value)
-    thin, whole = curves(comparison_figure(Evidence(tmp_path)))
-    assert thin == 15 * 5 and whole == [*bold[:-1], *CONTROLS, bold[-1]]
+
+
+def test_weights_are_drawn_after_the_screen_and_arms_after_the_finals(tmp_path):
+    written(tmp_path, screen()[1:])
+    assert screen_figure(Evidence(tmp_path)) is None
+    written(tmp_path, screen()[:1])
+    (axes,) = screen_figure(Evidence(tmp_path)).axes
+    assert len(axes.get_lines()) == len(screen())  # of each weight the two subjects, and their mean
+    assert comparison_figure(Evidence(tmp_path)) is None
+    chosen = [c for c in comparison_grid(tmp_path)[len(screen()) :] if c.arm]
+    written(tmp_path, chosen)
+    panels = comparison_figure(Evidence(tmp_path)).axes
+    arms = {cell.arm for cell in chosen}
+    labels = [line.get_label().split()[0] for line in panels[0].get_lines()]
+    assert labels[0] == "none" and labels[-2:] == [*CONTROLS, "bound"]
+    assert set(labels[:-1]) == arms
+    for panel in panels[3:]:  # of each arm but none an interval and its middle
+        assert len(panel.get_yticks()) == len(arms) - 1
+    near = [line for line in panels[3].get_lines() if len(line.get_xdata()) == 1]
+    assert max(float(line.get_xdata()[0]) for line in near) == pytest.approx(8, rel=0.2)
 
 
 @pytest.fixture
@@ -195,8 +202,12 @@ def test_a_verdict_needs_an_interval_on_one_side(finals_of):
     near, far = found["regularizer-locality-near"], found["regularizer-locality-far"]
     assert near.verdict == "supported"  # by what it shows alone
     assert near.estimate.value == pytest.approx(1)
-    assert near.details["appearance_at_the_limit"].low == pytest.approx(0.2)
-    assert near.details["appearance_less_that_of_half_the_batch"].low == pytest.approx(0.2)
+    assert near.details["appearance_less_that_of_none"].low == pytest.approx(0.2)
+    assert near.details["appearance_less_that_of_half-batch"].low == pytest.approx(0.2)
+    assert near.details["appearance_less_that_of_locality-far"].low == pytest.approx(0.2)
+    assert near.details["appearance"].value == pytest.approx(0.5)
+    assert far.details["appearance"].value == pytest.approx(0.3)
+    assert "appearance_less_that_of_locality-far" not in far.details
     assert far.verdict == "not supported"
     evidence = finals_of({"locality-near": 3e-4}, {})
     for cell in evidence.of(arm="locality-near", rates="low"):
@@ -276,7 +287,21 @@ def test_baselines_stand_beside_the_light_tuning(tmp_path):
     assert found.details["light_tuning_leak"].value < found.details["joint_leak"].value
     assert found.details["dreambooth_appearance"].value == pytest.approx(0.5)
     assert found.details["appearance_over_joint_at_its_leak"].value == pytest.approx(0.3)
-    assert 0 < found.details["share_of_pairs_at_the_leak_of_joint"] <= 1
+    assert found.details["appearance_over_joint_at_the_limit"].value == pytest.approx(0.3)
+    share = found.details["share_of_pairs_at_the_leak_of_joint"]
+    assert share >= 0.5
+
+
+def test_a_verdict_on_baselines_needs_pairs_that_leak_as_much(tmp_path):
+    written(tmp_path, screen(), 0.9)
+    for cell in comparison_grid(tmp_path)[len(screen()) :]:
+        if cell.arm == "none":
+            write_cell(tmp_path, cell, sweep(cell, 1.0, 0.8))  # it never leaks
+    for cell in baselines():
+        write_cell(tmp_path, cell, sweep(cell, 0.0, 0.5))
+    (found,) = against_baselines(Evidence(tmp_path))
+    assert found.details["share_of_pairs_at_the_leak_of_joint"] < 0.5
+    assert found.verdict == "undecided"
 
 
 def test_appearance_is_read_where_a_sweep_leaks_as_much():

@@ -247,31 +247,34 @@ def test_every_k_steps_takes_the_term_then_alone_and_k_times_as_heavy(base, mate
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("name", "one", "other"),
     [
-        ({"kappa": 0.5}, {"kappa": 2.0}),
-        ({"reg_latents": "base"}, {"reg_latents": "training"}),
-        ({"reg_bank": 6}, {"reg_bank": 0}),
-        ({"reg_bank": 6}, {"reg_bank": 12}),
+        ("locality", {"kappa": 0.5}, {"kappa": 2.0}),
+        ("locality", {"reg_latents": "base"}, {"reg_latents": "training"}),
+        ("locality", {"reg_bank": 6}, {"reg_bank": 0}),
+        ("locality", {"reg_bank": 6}, {"reg_bank": 12}),
+        ("class-preservation", {"reg_latents": "base"}, {"reg_latents": "training"}),
+        ("class-preservation", {"reg_bank": 6}, {"reg_bank": 0}),
     ],
 )
-def test_settings_of_locality_change_its_rows(base, material, pivot, one, other):
+def test_settings_change_what_is_held(base, material, pivot, name, one, other):
     rows = []
     for options in (one, other):
         ground = ground_of(base, material, pivot, **options)
-        rows.append(REGULARIZERS["locality"](ground).rows(0, 0))
+        rows.append(REGULARIZERS[name](ground).rows(0, 0))
         lora.detach(ground.adapter)
     assert not torch.equal(rows[0].target, rows[1].target)
 
 
-def test_noisier_rows_may_weigh_more(base, material, pivot):
+@pytest.mark.parametrize("name", WITH_ROWS)
+def test_noisier_rows_may_weigh_more(base, material, pivot, name):
     for how, weights in (("even", lambda t: t * 0 + 1.0), ("noisy", lambda t: 2 * t / 1000)):
-        ground = ground_of(base, material, pivot, reg_timesteps=how, reg_latents="training")
-        rows = REGULARIZERS["locality"](ground).rows(0, 0)
+        ground = ground_of(base, material, pivot, reg_timesteps=how)
+        rows = REGULARIZERS[name](ground).rows(0, 0)
         torch.testing.assert_close(rows.weights, weights(rows.timesteps))
         lora.detach(ground.adapter)
     even, noisy = (
-        run(base, material, pivot, [settings(regularizer="locality", reg_timesteps=how)])[1]
+        run(base, material, pivot, [settings(regularizer=name, reg_timesteps=how)])[1]
         for how in ("even", "noisy")
     )
     assert not equal(even, noisy)

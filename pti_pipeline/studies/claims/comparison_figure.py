@@ -1,67 +1,149 @@
-"""Figure of the regularizers' comparison: the arms, and the weights that were tried of each."""
+"""Figures of the regularizers' comparison: arms in the finals, and weights in the screen."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pti_pipeline import leak
+from pti_pipeline.inference import Estimate
 from pti_pipeline.palette import COLORS, INK, MARKERS, PALE
 from pti_pipeline.studies.claims.arms import ARMS, CONTROLS
-from pti_pipeline.studies.claims.comparison_grid import Best, chosen, finals, screen
-from pti_pipeline.studies.claims.drawing import average, dress, mean_curve, plain
+from pti_pipeline.studies.claims.comparison_grid import chosen, screen
+from pti_pipeline.studies.claims.drawing import Values, dress, plain
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.limits import Swept, limit_of, swept_of
+from pti_pipeline.studies.claims.locality import DECISIVE, Compared, compared
+
+LEAK = "leak, AUC against the pivot"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn, and what it is called."""
+
+    label: str
+    color: str
+    marker: str
+    line: str
 
 
 def comparison_figure(evidence: Evidence) -> Figure | None:
-    """Leak, appearance and editability by learning rate, of the finals' arms; and the screen.
+    """Curves of the finals' arms, and what each one gains over none; None before they are whole.
 
-    Curves are of the finals once these are whole, with their controls dashed; before that of the
-    screen, and None before it is.
+    Above, means over all sweeps: the leak by learning rate, appearance and editability against the
+    leak. Below, at the limits, with 95 % intervals.
     """
-    if (best := chosen(evidence.cells)) is None:
+    if (sweeps := compared(evidence)) is None:
         return None
-    wanted = {cell for cell in finals(best) if cell.arm}
-    if any(cell not in evidence.cells for cell in wanted):
-        wanted = {cell for cell in screen() if best.get(cell.arm) == cell.weight}
     runs: dict[str, list[Swept]] = {}
-    for cell in sorted(wanted, key=lambda cell: cell.name):
-        runs.setdefault(cell.arm, []).append(swept_of(cell, evidence.cells[cell]))
-    figure = Figure(figsize=(9.6, 6.4), dpi=150, layout="constrained")
-    leaks, shown, obeyed, worth = figure.subplots(2, 2).flat
-    values = {"leak": leaks, "appearance": shown, "editability": obeyed}
-    for i, arm in enumerate(best):
-        label = arm if len(ARMS[arm].weights) == 1 else f"{arm}, weight {best[arm]:g}"
-        for name, axes in values.items():
-            average(axes, [(s.lr, getattr(s, name)) for s in runs[arm]], i, label)
-    for arm in (name for name in CONTROLS if name in runs):
-        for name, axes in values.items():
-            curve = mean_curve([(s.lr, getattr(s, name)) for s in runs[arm]])
-            axes.plot(*curve, color=INK, linestyle="--", linewidth=1.2, label=arm)
-    leaks.axhline(leak.MARGIN, color=INK, linewidth=0.8, linestyle=":", label="bound of the limit")
-    dress(leaks, "leak, AUC against the pivot", places="learning rate")
-    for axes, label in ((shown, "appearance"), (obeyed, "editability")):
-        dress(axes, "", places="learning rate")
-        axes.set_ylabel(f"{label}, share")
-    _screen(worth, evidence, best)
+    for cell, result in sweeps.cells.items():
+        runs.setdefault(cell.arm, []).append(swept_of(cell, result))
+    looks = _looks(sweeps.weights)
+    figure = Figure(figsize=(11, 6.2), dpi=150, layout="constrained")
+    above, below = figure.subplots(2, 3)
+    _curves(above, runs, looks)
+    _gains(below, sweeps, looks)
     return figure
 
 
-def _screen(axes: Axes, evidence: Evidence, best: Best) -> None:
-    """Draw hypervolumes of all arms and weights, each subject's, and their means."""
+def screen_figure(evidence: Evidence) -> Figure | None:
+    """Hypervolumes of all arms and weights, each subject's, and their means."""
+    if (best := chosen(evidence.cells)) is None:
+        return None
+    looks, figure = _looks(best), Figure(figsize=(6.4, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
     rows = [(arm, weight) for arm, how in ARMS.items() for weight in how.weights]
     for row, (arm, weight) in enumerate(rows):
         cells = [c for c in screen() if (c.arm, c.weight) == (arm, weight)]
         values = [limit_of(c, evidence.cells[c]).hypervolume for c in cells]
         taken = best.get(arm) == weight
-        i = [*best].index(arm) if taken else 0
-        color = COLORS[i] if taken else PALE
+        color, marker = (looks[arm].color, looks[arm].marker) if taken else (PALE, "o")
         axes.plot(values, [row] * len(values), ".", color=color, markersize=4)
-        axes.plot(np.mean(values), row, MARKERS[i] if taken else "o", color=color, markersize=6)
-    names = [arm if len(ARMS[arm].weights) == 1 else f"{arm} {weight:g}" for arm, weight in rows]
-    axes.set_yticks(range(len(rows)), names)
+        axes.plot(np.mean(values), row, marker, color=color, markersize=6)
+    axes.set_yticks(range(len(rows)), [_label(arm, weight) for arm, weight in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("hypervolume in the screen: two subjects, and their mean")
+    axes.set_xlabel("hypervolume: two subjects, and their mean (in color: taken)")
+    plain(axes)
+    return figure
+
+
+def _looks(weights: Mapping[str, float]) -> dict[str, Look]:
+    """Arms in colors, controls dashed."""
+    arms = [name for name in weights if name not in CONTROLS]
+    looks = {
+        name: Look(_label(name, weights[name]), COLORS[i], MARKERS[i], "-")
+        for i, name in enumerate(arms)
+    }
+    return looks | {n: Look(n, INK, "x", "--") for n in weights if n in CONTROLS}
+
+
+def _label(arm: str, weight: float) -> str:
+    return f"{arm} {weight:g}" if len(ARMS[arm].weights) > 1 else arm
+
+
+def _curves(
+    panels: np.ndarray[tuple[int], np.dtype[np.object_]],
+    runs: Mapping[str, list[Swept]],
+    looks: Mapping[str, Look],
+) -> None:
+    """Draw means of an arm's sweeps at each learning rate."""
+    leaks, shown, obeyed = panels
+    for arm, look in looks.items():
+        rates, aucs = runs[arm][0].lr, _mean(runs[arm], "leak")
+        values = {"appearance": shown, "editability": obeyed}
+        _curve(leaks, rates, aucs, look)
+        for name, axes in values.items():
+            _curve(axes, aucs, _mean(runs[arm], name), look)
+            axes.set(xlabel=LEAK, ylabel=f"{name}, share")
+    leaks.axhline(leak.MARGIN, color=INK, linewidth=0.8, linestyle=":", label="bound of the limit")
+    dress(leaks, LEAK, places="learning rate")
+    for axes in (shown, obeyed):
+        axes.axvline(leak.MARGIN, color=INK, linewidth=0.8, linestyle=":")
+        plain(axes)
+
+
+def _mean(sweeps: list[Swept], name: str) -> Values:
+    return np.mean([getattr(sweep, name) for sweep in sweeps], 0)
+
+
+def _curve(axes: Axes, x: Values, y: Values, look: Look) -> None:
+    axes.plot(x, y, look.line, color=look.color, marker=look.marker, markersize=4, label=look.label)
+
+
+def _gains(
+    panels: np.ndarray[tuple[int], np.dtype[np.object_]],
+    sweeps: Compared,
+    looks: Mapping[str, Look],
+) -> None:
+    """Draw what each arm has over none at its limit."""
+    farther, better, worth = panels
+    arms = [name for name in looks if name != "none"]
+    _intervals(farther, {n: sweeps.farther(n, "none") for n in arms}, looks)
+    farther.set(xscale="log", xlabel="learning rate, over that of none")
+    farther.set_xticks([1, DECISIVE, 4], ["1", f"{DECISIVE:g}", "4"])
+    farther.set_xticks([], minor=True)
+    farther.axvline(1, color=INK, linewidth=0.8)
+    farther.axvline(DECISIVE, color=INK, linewidth=0.8, linestyle=":")
+    for axes, value in ((better, "appearance"), (worth, "hypervolume")):
+        _intervals(axes, {n: sweeps.less(n, "none", value) for n in arms}, looks)
+        axes.set(xlabel=f"{value}, less that of none")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.axvline(0, color=INK, linewidth=0.8)
+    for axes in (better, worth):
+        axes.tick_params(labelleft=False)
+
+
+def _intervals(axes: Axes, estimates: Mapping[str, Estimate], looks: Mapping[str, Look]) -> None:
+    for row, (name, e) in enumerate(estimates.items()):
+        look = looks[name]
+        axes.plot([e.low, e.high], [row, row], look.line, color=look.color, linewidth=1.6)
+        axes.plot(e.value, row, look.marker, color=look.color, markersize=6)
+    axes.set_yticks(range(len(estimates)), [looks[name].label for name in estimates])
+    axes.set_ylim(len(estimates) - 0.5, -0.5)
     plain(axes)

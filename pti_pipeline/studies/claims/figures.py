@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from pti_pipeline.palette import COLORS, INK, MARKERS
 from pti_pipeline.studies.claims.cells import Cell, Result
-from pti_pipeline.studies.claims.comparison_figure import comparison_figure
+from pti_pipeline.studies.claims.comparison_figure import comparison_figure, screen_figure
 from pti_pipeline.studies.claims.curves import (
     FACTORS,
     distances,
@@ -152,5 +152,6 @@ FIGURES: dict[str, Callable[[Evidence], Figure | None]] = {
     "mechanism": mechanism_figure,
     "curve": curve_figure,
     "comparison": comparison_figure,
+    "screen": screen_figure,
 }
 """By the name of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,20 @@ DECISIVE = 2.0
 FEWEST = 3
 """Subjects of which limits must be known, at least, for a verdict on how far one may go."""
 HALF = next(iter(CONTROLS))
+FARTHER = {"learning_rate": "lr", "distance": "distance"}
+"""Where a limit is, compared as ratios, as far as these are known."""
+TIMES = {"drift": "drift"}
+"""What is compared as a ratio."""
+LESS = {"appearance": "appearance", "editability": "editability", "hypervolume": "hypervolume"}
+"""What is compared as a difference."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The finals' sweeps and their limits, to be compared in pairs of equal subject and seed."""
+    """The finals' sweeps and their limits, to be compared in pairs of equal subject and seed.
+
+    Values are attributes of :class:`Limit`.
+    """
 
     cells: dict[Cell, Result]
     limits: dict[Cell, Limit]
@@ -52,27 +61,42 @@ class Compared:
         pairs = self.pairs(arm, other).items()
         return {c for c, (a, b) in pairs if not a.censored or a.censored != b.censored}
 
-    def less(
-        self,
-        arm: str,
-        other: str,
-        value: Callable[[Limit], float],
-        kept: Collection[Cell] | None = None,
-    ) -> Estimate:
-        """Value of an arm less that of another, of all of the arm's sweeps or of those kept."""
-        pairs = self.pairs(arm, other)
-        some = {c: r for c, r in self.of(arm).items() if kept is None or c in kept}
-        groups = by_subject(some, lambda c, _: value(pairs[c][0]) - value(pairs[c][1]))
+    def mean(self, arm: str, value: str) -> Estimate:
+        """Mean of an arm's value."""
+        groups = by_subject(self.of(arm), lambda c, _: getattr(self.limits[c], value))
         return pooled(groups, f"locality/{arm}")
 
-    def times(self, arm: str, other: str, value: Callable[[Limit], float]) -> Estimate:
-        """Value of an arm over that of another, in decades."""
-        return self.less(arm, other, lambda at: float(np.log10(value(at))))
+    def geometric_mean(self, arm: str, value: str) -> Estimate:
+        """The same of its logarithm, turned back."""
+        groups = by_subject(
+            self.of(arm), lambda c, _: float(np.log10(getattr(self.limits[c], value)))
+        )
+        return power(pooled(groups, f"locality/{arm}"))
 
-    def farther(self, arm: str, other: str, value: Callable[[Limit], float]) -> Estimate:
+    def less(self, arm: str, other: str, value: str) -> Estimate:
+        """Value of an arm less that of another."""
+        pairs = self.pairs(arm, other)
+        groups = by_subject(
+            self.of(arm), lambda c, _: getattr(pairs[c][0], value) - getattr(pairs[c][1], value)
+        )
+        return pooled(groups, f"locality/{arm}")
+
+    def times(
+        self, arm: str, other: str, value: str, kept: Collection[Cell] | None = None
+    ) -> Estimate:
+        """Value of an arm over that of another, of all of the arm's sweeps or of those kept."""
+        pairs = self.pairs(arm, other)
+        some = {c: r for c, r in self.of(arm).items() if kept is None or c in kept}
+
+        def ratio(cell: Cell, _: Result) -> float:
+            own, theirs = (getattr(at, value) for at in pairs[cell])
+            return float(np.log10(own / theirs))
+
+        return power(pooled(by_subject(some, ratio), f"locality/{arm}"))
+
+    def farther(self, arm: str, other: str, value: str = "lr") -> Estimate:
         """The same of where the limits are, as far as these are known."""
-        known = self.ordered(arm, other)
-        return self.less(arm, other, lambda at: float(np.log10(value(at))), known)
+        return self.times(arm, other, value, self.ordered(arm, other))
 
 
 def compared(evidence: Evidence) -> Compared | None:
@@ -91,22 +115,20 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
     if (sweeps := compared(evidence)) is None:
         return
     for name in [n for n in sweeps.weights if n != "none"]:
-        farther = sweeps.farther(name, "none", _lr)
-        better = sweeps.less(name, "none", _appearance)
+        farther, better = sweeps.farther(name, "none"), sweeps.less(name, "none", "appearance")
         known = len({cell.subject for cell in sweeps.ordered(name, "none")})
-        decisive = known >= FEWEST and farther.low >= np.log10(DECISIVE)
+        decisive = known >= FEWEST and farther.low >= DECISIVE
         ends = [sweeps.limits[c].censored for c in sweeps.of(name)]
-        held = name not in CONTROLS
         yield Verdict(
-            f"regularizer-{name}" if held else name,
+            name if name in CONTROLS else f"regularizer-{name}",
             f"With {name} a tuning may learn faster at an equal leak, or shows more of the "
             "character at its limit.",
             said(
                 decisive or better.low > 0,
-                known >= FEWEST and farther.high < np.log10(DECISIVE) and better.high <= 0,
+                known >= FEWEST and farther.high < DECISIVE and better.high <= 0,
             ),
             "learning rate at the limit, over that without a regularizer",
-            power(farther),
+            farther,
             *counts(sweeps.of(name, "none")),
             group="locality",
             details={
@@ -114,24 +136,43 @@ def locality(evidence: Evidence) -> Iterator[Verdict]:
                 "subjects_with_known_limits": known,
                 "limits_beyond_the_sweep": float(np.mean([end > 0 for end in ends])),
                 "limits_before_the_sweep": float(np.mean([end < 0 for end in ends])),
-                "appearance_at_the_limit": better,
-                "editability_at_the_limit": sweeps.less(name, "none", lambda at: at.editability),
-                "limit_distance_ratio": power(sweeps.farther(name, "none", lambda at: at.distance)),
-                "drift_on_other_prompts_ratio": power(
-                    sweeps.times(name, "none", lambda at: at.drift)
-                ),
-                "hypervolume": sweeps.less(name, "none", _hypervolume),
-                **(_beyond_half(sweeps, name) if held else {}),
+                **_values(sweeps, name),
+                **{
+                    key: value
+                    for other in _references(name)
+                    for key, value in _contrast(sweeps, name, other).items()
+                },
             },
         )
 
 
-def _beyond_half(sweeps: Compared, name: str) -> dict[str, Estimate]:
-    """What an arm does beyond the control that sees as many pictures a step."""
+def _references(name: str) -> Iterator[str]:
+    """What an arm is held against.
+
+    None, at equal compute; half the batch, which sees as many pictures a step; and near far, where
+    another place is held as much.
+    """
+    yield "none"
+    if name not in CONTROLS:
+        yield HALF
+    if name == "locality-near":
+        yield "locality-far"
+
+
+def _values(sweeps: Compared, name: str) -> dict[str, Estimate]:
+    """Mean values at the limits."""
+    placed = {key: sweeps.geometric_mean(name, value) for key, value in (FARTHER | TIMES).items()}
+    return placed | {key: sweeps.mean(name, value) for key, value in LESS.items()}
+
+
+def _contrast(sweeps: Compared, name: str, other: str) -> dict[str, Estimate]:
+    """Values at the limits against those of another arm."""
+    farther = {key: sweeps.farther(name, other, value) for key, value in FARTHER.items()}
+    times = {key: sweeps.times(name, other, value) for key, value in TIMES.items()}
+    less = {key: sweeps.less(name, other, value) for key, value in LESS.items()}
     return {
-        "learning_rate_over_that_of_half_the_batch": power(sweeps.farther(name, HALF, _lr)),
-        "appearance_less_that_of_half_the_batch": sweeps.less(name, HALF, _appearance),
-        "hypervolume_less_that_of_half_the_batch": sweeps.less(name, HALF, _hypervolume),
+        **{f"{key}_over_that_of_{other}": ratio for key, ratio in (farther | times).items()},
+        **{f"{key}_less_that_of_{other}": difference for key, difference in less.items()},
     }
 
 
@@ -144,39 +185,28 @@ def best_arm(evidence: Evidence) -> Iterator[Verdict]:
     if (sweeps := compared(evidence)) is None:
         return
     worth = {
-        name: float(np.mean([sweeps.limits[cell].hypervolume for cell in sweeps.of(name)]))
+        name: sweeps.mean(name, "hypervolume").value
         for name in sweeps.weights
         if name not in CONTROLS
     }
     best, second, *_ = sorted(worth, key=lambda name: -worth[name])
     others = [name for name in sweeps.weights if name != best]
     fresh = Compared({c: r for c, r in sweeps.cells.items() if not _screened(c)}, sweeps.limits)
-    ahead = fresh.less(best, second, _hypervolume)
+    ahead = fresh.less(best, second, "hypervolume")
     yield Verdict(
         "best-arm",
-        f"{best} has the largest hypervolume of appearance, editability and 1 - leak.",
+        f"{best} has the largest hypervolume of appearance, editability and freedom from leaks.",
         said(ahead.low > 0, ahead.high < 0),
         f"hypervolume, less that of {second}, the next",
         ahead,
         *counts(fresh.of(best, second)),
         group="locality",
         details={
-            **{f"less_that_of_{name}": sweeps.less(best, name, _hypervolume) for name in others},
+            **{f"less_that_of_{n}": sweeps.less(best, n, "hypervolume") for n in others},
+            **{f"{key}_of_none": value for key, value in _values(sweeps, "none").items()},
         },
     )
 
 
 def _screened(cell: Cell) -> bool:
     return cell.subject in SCREENED and cell.seed == SEEDS[0]
-
-
-def _lr(at: Limit) -> float:
-    return at.lr
-
-
-def _appearance(at: Limit) -> float:
-    return at.appearance
-
-
-def _hypervolume(at: Limit) -> float:
-    return at.hypervolume
