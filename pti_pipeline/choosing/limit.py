@@ -133,11 +133,9 @@ def _reason(points: Sequence[Point], fits: Fits, at: Pool, place: Place) -> str:
         farthest = "farthest without a leak that no nearer one beats"
     run = f"the {farthest} is at distance {at.distance:.3g}"
     if x == math.inf:
-        what = (
-            f"no limit in this range up to distance {last}: extend the sweep to larger learning "
-            f"rates, {further(points, _fitted(fits))}"
-        )
-        return f"{what}; {run}" if beaten else what
+        what = f"no limit in this range up to distance {last}"
+        more = f"extend the sweep to larger learning rates, {further(points, _fitted(fits))}"
+        return f"{what}; {run}" if beaten else f"{what}: {more}"
     if x < fits.pools[0].x:
         return (
             f"no limit in this range: the fitted leak AUC is above {MARGIN} from the nearest "

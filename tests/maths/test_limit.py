@@ -55,7 +55,8 @@ def test_a_run_that_a_nearer_one_beats_is_not_chosen():
     ]
     choice = choose_limit(points)
     assert choice.index == 1 and not choice.bracketed
-    assert "no nearer one beats is at distance 2" in choice.reason
+    assert choice.reason.endswith("no nearer one beats is at distance 2")
+    assert "larger learning rates" not in choice.reason
     assert why(choice, 2) == "a nearer distance reconstructs and obeys better"
     for better in ({"reconstruction": 0.71}, {"editability": 0.91}):
         assert choose_limit([*points[:2], replace(points[2], **better)]).index == 2
