@@ -134,8 +134,12 @@ def _reason(points: Sequence[Point], fits: Fits, at: Pool, place: Place) -> str:
     run = f"the {farthest} is at distance {at.distance:.3g}"
     if x == math.inf:
         what = f"no limit in this range up to distance {last}"
+        if beaten:
+            return (
+                f"{what}, but what is beyond {at.distance:.3g} leaks or is worse than a nearer run"
+            )
         more = f"extend the sweep to larger learning rates, {further(points, _fitted(fits))}"
-        return f"{what}; {run}" if beaten else f"{what}: {more}"
+        return f"{what}: {more}"
     if x < fits.pools[0].x:
         return (
             f"no limit in this range: the fitted leak AUC is above {MARGIN} from the nearest "

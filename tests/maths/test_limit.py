@@ -55,13 +55,16 @@ def test_a_run_that_a_nearer_one_beats_is_not_chosen():
     ]
     choice = choose_limit(points)
     assert choice.index == 1 and not choice.bracketed
-    assert choice.reason.endswith("no nearer one beats is at distance 2")
+    assert choice.reason.endswith("what is beyond 2 leaks or is worse than a nearer run")
     assert "larger learning rates" not in choice.reason
     assert why(choice, 2) == "a nearer distance reconstructs and obeys better"
     for better in ({"reconstruction": 0.71}, {"editability": 0.91}):
         assert choose_limit([*points[:2], replace(points[2], **better)]).index == 2
     unread = [replace(p, editability=math.nan) for p in points]
     assert choose_limit(unread).index == 1
+    limited = choose_limit([*points, measured(8.0, 0.5, kept=0.1)])
+    assert limited.index == 1 and limited.bracketed
+    assert limited.reason.endswith("without a leak that no nearer one beats is at distance 2")
 
 
 def test_a_diverged_run_ends_the_range_wherever_it_was_frozen():
