@@ -22,24 +22,42 @@ class Estimate:
     high: float
 
 
-def mean_over_subjects(groups: Mapping[str, Sequence[float]], rng: np.random.Generator) -> Estimate:
-    """Mean over subjects of their means over seeds, by bootstrap of subjects, then of seeds.
+def resampled(sizes: Sequence[int], rng: np.random.Generator) -> Values:
+    """Draw a bootstrap of subjects, then of seeds.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Seeds of each subject, n in all.
+
+    Returns
+    -------
+    ndarray, shape (DRAWS, n)
+        Share that each value has in the mean over subjects of each draw.
+    """
+    ends = np.cumsum(sizes)
+    shares = np.zeros((DRAWS, ends[-1]))
+    for row in shares:
+        for i in rng.integers(0, len(sizes), len(sizes)):
+            taken = ends[i] - sizes[i] + rng.integers(0, sizes[i], sizes[i])
+            np.add.at(row, taken, 1 / (len(sizes) * sizes[i]))
+    return shares
+
+
+def mean_over_subjects(groups: Mapping[str, Sequence[float]], shares: Values) -> Estimate:
+    """Mean over subjects of their means over seeds, with its interval.
 
     Parameters
     ----------
     groups : mapping of str to sequence of float
-        Values of each subject's seeds; the estimate of none is NaN.
+        Values of each subject's seeds, n in all.
+    shares : ndarray, shape (draws, n)
+        Those of :func:`resampled`.
     """
-    if not groups:
-        return Estimate(np.nan, np.nan, np.nan)
-    subjects = [np.asarray(values, float) for values in groups.values()]
-    means = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        chosen = [subjects[i] for i in rng.integers(0, len(subjects), len(subjects))]
-        # as rng.choice draws, in two thirds of its time
-        means[draw] = np.mean([s[rng.integers(0, len(s), len(s))].mean() for s in chosen])
+    means = shares @ np.concatenate([*groups.values()])
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(np.mean([s.mean() for s in subjects])), float(low), float(high))
+    middle = np.mean([np.mean(values) for values in groups.values()])
+    return Estimate(float(middle), float(low), float(high))
 
 
 def onset(distances: Values, gains: Values, share: float) -> float:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pti_pipeline import inference
 from pti_pipeline.cli import main
-from pti_pipeline.inference import exponents, mean_over_subjects, onset
+from pti_pipeline.inference import exponents, mean_over_subjects, onset, resampled
 from pti_pipeline.studies.claims import rebuild
 from pti_pipeline.studies.claims.cells import Cell, read_cell, write_cell
 from pti_pipeline.studies.claims.computing import missing
@@ -96,11 +96,11 @@ def test_intervals_are_those_of_subjects_not_of_seeds():
         s: list(centre + rng.normal(0, 0.01, 50))
         for s, centre in zip("abcde", range(5), strict=True)
     }
-    e = mean_over_subjects(apart, np.random.default_rng(0))
+    e = mean_over_subjects(apart, resampled([50] * 5, np.random.default_rng(0)))
     assert e.value == pytest.approx(2.0, abs=0.02)
     assert 0.8 < e.low < 1.2 and 2.8 < e.high < 3.2
     alike = {s: list(rng.normal(0, 1, 50)) for s in "abcde"}
-    tight = mean_over_subjects(alike, np.random.default_rng(0))
+    tight = mean_over_subjects(alike, resampled([50] * 5, np.random.default_rng(0)))
     assert tight.high - tight.low < 0.5
 
 
@@ -114,7 +114,7 @@ def test_intervals_of_five_subjects_hold_the_truth_a_little_too_seldom(
     for _ in range(200):
         of = rng.normal(0, share**0.5, 5)
         seeds = rng.normal(0, (1 - share) ** 0.5, (5, 3))
-        e = mean_over_subjects(dict(enumerate(of[:, None] + seeds)), rng)
+        e = mean_over_subjects(dict(enumerate(of[:, None] + seeds)), resampled([3] * 5, rng))
         held += e.low <= 0 <= e.high
     assert low < held / 200 < high
 

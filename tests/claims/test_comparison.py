@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pti_pipeline import inference
 from pti_pipeline.cli import main
 from pti_pipeline.settings import FinetuneSettings
 from pti_pipeline.studies.claims.arms import ARMS, CONTROLS, FINALISTS, ROWS, arm_settings
@@ -29,12 +28,6 @@ from pti_pipeline.studies.claims.limits import appearance_at, crossing, hypervol
 from pti_pipeline.studies.claims.locality import best_arm, compared, locality
 from pti_pipeline.studies.claims.prompts import KINDS
 from pti_pipeline.studies.claims.tunings import SWEEP_LRS
-
-
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch):
-    """What is compared here is plain from few."""
-    monkeypatch.setattr(inference, "DRAWS", 200)
 
 
 def sweep(cell, farther, shown=0.6):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 
-from pti_pipeline.inference import Estimate, mean_over_subjects
+from pti_pipeline.inference import Estimate, Values, mean_over_subjects, resampled
 from pti_pipeline.randomness import numpy_generator
 from pti_pipeline.studies.claims.cells import Cell, Result
 from pti_pipeline.studies.claims.evidence import Groups
@@ -53,8 +55,17 @@ def said(supported: bool, refused: bool) -> str:
 
 
 def pooled(groups: Groups, stream: str) -> Estimate:
-    """Mean over subjects with its interval; ``stream`` seeds the bootstrap."""
-    return mean_over_subjects(groups, numpy_generator(0, f"claims/{stream}", 0))
+    """Mean over subjects with its interval, NaN of none; ``stream`` seeds the bootstrap."""
+    if not groups:
+        return Estimate(math.nan, math.nan, math.nan)
+    sizes = tuple(len(values) for values in groups.values())
+    return mean_over_subjects(groups, _resampled(stream, sizes))
+
+
+@cache
+def _resampled(stream: str, sizes: tuple[int, ...]) -> Values:
+    """Draws of a stream, which many numbers share."""
+    return resampled(sizes, numpy_generator(0, f"claims/{stream}", 0))
 
 
 def power(logs: Estimate) -> Estimate:
