@@ -104,7 +104,9 @@ def study(tmp_path_factory):
         for i, found in enumerate(find_runs(step="finetune")):
             with again(found) as run:
                 name = "locality" if i % 2 else "none"
-                run.log_params({"regularizer": name, "reg_weight": 0.3})
+                run.log_params(
+                    {"regularizer": name, "reg_weight": 0.3, "kappa": 0.5, "reg_every": 1}
+                )
                 log_dataset([run], subject, MOCHI)
                 log_weights(run, "lora", "lora/file", TrainSettings(float(found.params["lr"])))
             add_metrics(get_run(found.id), {"reconstruction/bank_gain": 0.3})
@@ -140,7 +142,7 @@ def test_the_table_shows_what_runs_are_compared_by_from_the_left(tab, pages):
     headers = """[...document.querySelectorAll('.ag-header-cell')]
         .sort((a, b) => a.getBoundingClientRect().x - b.getBoundingClientRect().x)
         .map(cell => cell.innerText.trim()).filter(text => text)"""
-    tab.visit(pages["pti: trained runs"], f"{TEXT}.includes('8 matching runs')", 3000)
+    tab.visit(pages["pti: trained runs"], f"{TEXT}.includes('8 matching runs')", 3600)
     tab.wait_for(f"({headers}).includes('pti.chosen')")
     shown = [name for name in tab.evaluate(headers) if name not in ("Run Name", "Created")]
     wanted = [column.split("`")[1] for column in COLUMNS if column != NAME]
