@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from pti_pipeline.inference import Estimate
 from pti_pipeline.palette import COLORS, INK, MARKERS, PALE
 from pti_pipeline.studies.claims.arms import ARMS, CONTROLS
 from pti_pipeline.studies.claims.comparison_grid import chosen, screen
-from pti_pipeline.studies.claims.drawing import Values, dress, plain
+from pti_pipeline.studies.claims.drawing import Values, dress, mean_curve, plain
 from pti_pipeline.studies.claims.evidence import Evidence
 from pti_pipeline.studies.claims.limits import Swept, limit_of, swept_of
 from pti_pipeline.studies.claims.locality import DECISIVE, Compared, compared
@@ -47,8 +47,8 @@ def comparison_figure(evidence: Evidence) -> Figure | None:
     looks = _looks(sweeps.weights)
     figure = Figure(figsize=(11, 6.2), dpi=150, layout="constrained")
     above, below = figure.subplots(2, 3)
-    _curves(above, runs, looks)
-    _gains(below, sweeps, looks)
+    _curves([*above], runs, looks)
+    _gains([*below], sweeps, looks)
     return figure
 
 
@@ -88,18 +88,16 @@ def _label(arm: str, weight: float) -> str:
 
 
 def _curves(
-    panels: np.ndarray[tuple[int], np.dtype[np.object_]],
-    runs: Mapping[str, list[Swept]],
-    looks: Mapping[str, Look],
+    panels: Sequence[Axes], runs: Mapping[str, list[Swept]], looks: Mapping[str, Look]
 ) -> None:
     """Draw means of an arm's sweeps at each learning rate."""
     leaks, shown, obeyed = panels
     for arm, look in looks.items():
-        rates, aucs = runs[arm][0].lr, _mean(runs[arm], "leak")
-        values = {"appearance": shown, "editability": obeyed}
+        rates, aucs = mean_curve([(s.lr, s.leak) for s in runs[arm]])
         _curve(leaks, rates, aucs, look)
-        for name, axes in values.items():
-            _curve(axes, aucs, _mean(runs[arm], name), look)
+        for name, axes in {"appearance": shown, "editability": obeyed}.items():
+            _, values = mean_curve([(s.lr, getattr(s, name)) for s in runs[arm]])
+            _curve(axes, aucs, values, look)
             axes.set(xlabel=LEAK, ylabel=f"{name}, share")
     leaks.axhline(leak.MARGIN, color=INK, linewidth=0.8, linestyle=":", label="bound of the limit")
     dress(leaks, LEAK, places="learning rate")
@@ -108,19 +106,11 @@ def _curves(
         plain(axes)
 
 
-def _mean(sweeps: list[Swept], name: str) -> Values:
-    return np.mean([getattr(sweep, name) for sweep in sweeps], 0)
-
-
 def _curve(axes: Axes, x: Values, y: Values, look: Look) -> None:
     axes.plot(x, y, look.line, color=look.color, marker=look.marker, markersize=4, label=look.label)
 
 
-def _gains(
-    panels: np.ndarray[tuple[int], np.dtype[np.object_]],
-    sweeps: Compared,
-    looks: Mapping[str, Look],
-) -> None:
+def _gains(panels: Sequence[Axes], sweeps: Compared, looks: Mapping[str, Look]) -> None:
     """Draw what each arm has over none at its limit."""
     farther, better, worth = panels
     arms = [name for name in looks if name != "none"]
@@ -135,7 +125,6 @@ def _gains(
         axes.set(xlabel=f"{value}, less that of none")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.axvline(0, color=INK, linewidth=0.8)
-    for axes in (better, worth):
         axes.tick_params(labelleft=False)
 
 
