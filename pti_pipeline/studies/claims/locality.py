@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,40 +64,38 @@ class Compared:
 
     def mean(self, arm: str, value: str) -> Estimate:
         """Mean of an arm's value."""
-        groups = by_subject(self.of(arm), lambda c, _: getattr(self.limits[c], value))
-        return pooled(groups, f"locality/{arm}")
+        return self._mean(arm, lambda c: getattr(self.limits[c], value))
 
     def geometric_mean(self, arm: str, value: str) -> Estimate:
         """The same of its logarithm, turned back."""
-        groups = by_subject(
-            self.of(arm), lambda c, _: float(np.log10(getattr(self.limits[c], value)))
-        )
-        return power(pooled(groups, f"locality/{arm}"))
+        return power(self._mean(arm, lambda c: np.log10(getattr(self.limits[c], value))))
 
     def less(self, arm: str, other: str, value: str) -> Estimate:
         """Value of an arm less that of another."""
         pairs = self.pairs(arm, other)
-        groups = by_subject(
-            self.of(arm), lambda c, _: getattr(pairs[c][0], value) - getattr(pairs[c][1], value)
-        )
-        return pooled(groups, f"locality/{arm}")
+        return self._mean(arm, lambda c: getattr(pairs[c][0], value) - getattr(pairs[c][1], value))
 
     def times(
         self, arm: str, other: str, value: str, kept: Collection[Cell] | None = None
     ) -> Estimate:
         """Value of an arm over that of another, of all of the arm's sweeps or of those kept."""
         pairs = self.pairs(arm, other)
-        some = {c: r for c, r in self.of(arm).items() if kept is None or c in kept}
 
-        def ratio(cell: Cell, _: Result) -> float:
+        def decades(cell: Cell) -> float:
+            if kept is not None and cell not in kept:
+                return math.nan
             own, theirs = (getattr(at, value) for at in pairs[cell])
             return float(np.log10(own / theirs))
 
-        return power(pooled(by_subject(some, ratio), f"locality/{arm}"))
+        return power(self._mean(arm, decades))
 
     def farther(self, arm: str, other: str, value: str = "lr") -> Estimate:
         """The same of where the limits are, as far as these are known."""
         return self.times(arm, other, value, self.ordered(arm, other))
+
+    def _mean(self, arm: str, value: Callable[[Cell], float]) -> Estimate:
+        """Mean of a number of an arm's sweeps, without those that have none."""
+        return pooled(by_subject(self.of(arm), lambda c, _: value(c)), f"locality/{arm}")
 
 
 def compared(evidence: Evidence) -> Compared | None:
